@@ -1,0 +1,45 @@
+"""What an encoder and a generator are, for everybody else. Think twice before adding anything."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from torch import Generator as Rng
+from torch import Tensor
+
+from generators.data import Table
+from generators.layout import Given, Layout
+
+
+class Encoder(Protocol):
+    """Turns a dataset into a tensor of a layout, and back. Decode is total: any finite tensor gives valid data."""
+
+    layout: Layout
+
+    def fit(self, data: Table, *, rng: Rng) -> Encoder: ...
+
+    def encode(self, data: Table, *, rng: Rng) -> Tensor:
+        """(rows, fields) float32, never NaN. Ties are spread at random."""
+
+    def decode(self, x: Tensor, *, rng: Rng, start: int = 0) -> Table:
+        """Rows number start, start + 1, ... of a synthetic table: what is issued anew (ids) is unique by that number."""
+
+
+class Generator(Protocol):
+    """Learns tensors of a layout. An nn.Module (EM models too), so that all save alike."""
+
+    layout: Layout
+
+    def fit(self, x: Tensor, held_out: Tensor, *, rng: Rng) -> Generator:
+        """Learns from x (n, fields); held_out (m, fields), other subjects, decides when to stop and how large to be."""
+
+    def sample(self, n: int, given: Given | None = None, *, rng: Rng) -> Tensor:
+        """(n, fields). Raises ValueError where the model gives what is asked no probability at all."""
+
+
+@runtime_checkable
+class Density(Protocol):
+    """A generator that knows how probable a row is."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """(n, fields) -> (n,) nats: mass for one-of-k fields times density for continuous ones."""

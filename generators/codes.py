@@ -1,0 +1,159 @@
+"""Codes: rows of fields as a few whole numbers each, and back.
+
+Continuous fields are cut into bins, and fields that depend on each other strongly are joined into a block, one code for
+each combination that the data hold. Inside a bin numbers are spread evenly by probability under the standard normal.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from generators.layout import Given, Layout
+
+LOOK = 10_000  # rows from which dependence between fields is estimated
+END = 1e-6  # the tails of the normal that are cut off
+
+
+class Codes(nn.Module):
+    """Blocks b = 0 .. B - 1 with codes offsets[b] .. offsets[b + 1] - 1; code V = offsets[B] stands for a combination never seen.
+
+    blocks:       the fields of each block
+    combinations: for each block (codes, fields of the block) int64, the bin or class of each field
+    edges:        for each field the z at which its bins end, (bins + 1,), or an empty tensor for one-of-k
+    """
+
+    def __init__(self, layout: Layout, blocks: list[list[int]], edges: list[Tensor], combinations: list[Tensor]):
+        super().__init__()
+        self.layout, self.blocks = layout, blocks
+        self.edges = nn.ParameterList([nn.Parameter(e, requires_grad=False) for e in edges])
+        self.combinations = nn.ParameterList([nn.Parameter(c, requires_grad=False) for c in combinations])
+        sizes = torch.tensor([len(c) for c in combinations], dtype=torch.long)
+        self.register_buffer("offsets", torch.cat([torch.zeros(1, dtype=torch.long), sizes.cumsum(0)]), persistent=False)
+        self.register_buffer("block_of", torch.repeat_interleave(torch.arange(len(blocks)), sizes), persistent=False)
+
+    @classmethod
+    def fit(cls, layout: Layout, fields: list[int], x: Tensor, bins: int, join: float, most: int) -> Codes:
+        """x (n, all fields). Joins blocks while their mutual information is above `join` nats and they have <= `most` codes."""
+        edges = [_edges(layout.fields[i].cuts, bins) if i in fields and not layout.fields[i].classes else torch.empty(0) for i in range(len(layout))]
+        level = _levels(layout, edges, x)
+        blocks = []
+        for i in fields:  # a field belongs with the one that says whether it counts
+            home = next((b for b in blocks if layout.fields[i].gate in b), None)
+            home.append(i) if home else blocks.append([i])
+        some = level[:LOOK]
+        labels = [torch.unique((some[:, b] * _radix(layout, edges, b)).sum(1), return_inverse=True)[1] for b in blocks]
+        blocks = _join(blocks, labels, join, most)
+        combinations = []
+        for b in blocks:
+            radix = _radix(layout, edges, b)
+            combinations.append(torch.unique((level[:, b] * radix).sum(1))[:, None] // radix % _sizes(layout, edges, b))
+        return cls(layout, blocks, edges, combinations)
+
+    @property
+    def size(self) -> int:
+        return int(self.offsets[-1])
+
+    def encode(self, x: Tensor) -> Tensor:
+        """x (n, fields) -> codes (n, B)."""
+        level = _levels(self.layout, list(self.edges), x)
+        out = torch.empty(len(x), len(self.blocks), dtype=torch.long)
+        for b, (fields, table) in enumerate(zip(self.blocks, self.combinations, strict=True)):
+            radix = _radix(self.layout, self.edges, fields)
+            keys, wanted = (table * radix).sum(1), (level[:, fields] * radix).sum(1)  # tables are sorted, so keys are
+            place = torch.searchsorted(keys, wanted).clamp_max(len(keys) - 1)
+            out[:, b] = torch.where(keys[place] == wanted, self.offsets[b] + place, self.size)
+        return out
+
+    def decode(self, codes: Tensor, x: Tensor, *, rng: torch.Generator) -> None:
+        """Writes codes (n, B) into x (n, fields), at random inside bins; what a gate switches off stays 0."""
+        for b, (fields, table) in enumerate(zip(self.blocks, self.combinations, strict=True)):
+            level = table[codes[:, b] - self.offsets[b]]
+            for j, i in enumerate(fields):
+                x[:, i] = level[:, j]
+                if len(self.edges[i]):
+                    u = torch.special.ndtr(self.edges[i].double())
+                    low, high = u[level[:, j]], u[level[:, j] + 1]
+                    x[:, i] = torch.special.ndtri((low + (high - low) * torch.rand(len(x), generator=rng, dtype=torch.double)).clamp(END, 1 - END))
+        x[~self.layout.active(x)] = 0
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """(n,): what turns the probability of bins into a density over the continuous fields, log phi(z) - log (bin's share)."""
+        out, active = torch.zeros(len(x)), self.layout.active(x)
+        for i in (i for fields in self.blocks for i in fields if len(self.edges[i])):
+            width = torch.special.ndtr(self.edges[i].double()).diff()
+            inside = torch.bucketize(x[:, i].contiguous(), self.edges[i][1:-1])
+            out += active[:, i] * (-0.5 * x[:, i] ** 2 - 0.5 * math.log(2 * math.pi) - width.log()[inside].float())
+        return out
+
+    def allowed(self, given: Given) -> Tensor:
+        """What one request (one row of values) leaves: bool (V,)."""
+        level = _levels(self.layout, list(self.edges), given.values[:1])[0]
+        keep = []
+        for fields, table in zip(self.blocks, self.combinations, strict=True):
+            fixed = torch.tensor([bool(given.mask[i]) for i in fields])
+            keep.append(((table == level[fields]) | ~fixed).all(1))
+        return torch.cat(keep)
+
+
+def _edges(cuts: tuple[float, ...], bins: int) -> Tensor:
+    """At most about `bins` bins of equal probability, cut only at `cuts`; anywhere if there are too few cuts to choose from."""
+    edges, last = [], 0.0
+    for z, u in zip(cuts, torch.special.ndtr(torch.tensor(cuts, dtype=torch.double)).tolist(), strict=True):
+        if u - last >= 0.999 / bins:
+            edges.append(z)
+            last = u
+    return torch.tensor([-math.inf, *edges, math.inf], dtype=torch.float32)
+
+
+def _levels(layout: Layout, edges: list[Tensor], x: Tensor) -> Tensor:
+    """x (n, fields) -> the class or the bin of each field (n, fields) int64; 0 where switched off."""
+    out = torch.zeros(x.shape, dtype=torch.long)
+    for i, field in enumerate(layout.fields):
+        if field.classes:
+            out[:, i] = x[:, i].round().clamp(0, field.classes - 1).long()
+        elif len(edges[i]):
+            out[:, i] = torch.bucketize(x[:, i].contiguous(), edges[i][1:-1])
+    return out * layout.active(x)
+
+
+def _radix(layout: Layout, edges, fields: list[int]) -> Tensor:
+    """Multipliers that turn the levels of a block into one number, the first field counting most."""
+    sizes = _sizes(layout, edges, fields).tolist()
+    return torch.tensor([math.prod(sizes[j + 1 :]) for j in range(len(sizes))], dtype=torch.long)
+
+
+def _sizes(layout: Layout, edges, fields: list[int]) -> Tensor:
+    return torch.tensor([layout.fields[i].classes or len(edges[i]) - 1 for i in fields], dtype=torch.long)
+
+
+def _join(blocks: list[list[int]], labels: list[Tensor], least: float, most: int) -> list[list[int]]:
+    """Greedily merges the two blocks that depend on each other most. labels: for each block (n,) 0 .. codes - 1."""
+    live = dict(enumerate(zip(blocks, labels, strict=True)))
+    shared = {(a, b): _mutual_information(labels[a], labels[b], most) for b in live for a in range(b)}
+    while shared and max(shared.values()) >= least:
+        a, b = max(shared, key=shared.__getitem__)
+        (left, codes), (right, other) = live.pop(a), live.pop(b)
+        joint = torch.unique(codes * (int(other.max()) + 1) + other, return_inverse=True)[1]
+        shared = {pair: v for pair, v in shared.items() if not {a, b} & set(pair)}
+        new = max([a, b, *live]) + 1
+        shared |= {(i, new): _mutual_information(live[i][1], joint, most) for i in live}
+        live[new] = sorted(left + right), joint
+    return [fields for fields, _ in live.values()]
+
+
+def _mutual_information(a: Tensor, b: Tensor, most: int) -> float:
+    """Nats, less what chance alone gives (Miller and Madow); -1 if the joint has more than `most` codes.
+
+    Note on the bias of information estimates; G. A. Miller; 1955.
+    """
+    width = int(b.max()) + 1
+    joint = torch.bincount(a * width + b, minlength=(int(a.max()) + 1) * width).double().view(-1, width)
+    if int((joint > 0).sum()) > most:
+        return -1.0
+    n, row, column = joint.sum(), joint.sum(1), joint.sum(0)
+    entropy = [-(p[p > 0] / n * (p[p > 0] / n).log()).sum() for p in (row, column, joint)]
+    extra = (len(row) - 1) * (len(column) - 1) / (2 * n)
+    return float(entropy[0] + entropy[1] - entropy[2] - extra)

@@ -1,0 +1,121 @@
+"""The nouns of a dataset: Column, Schema and Table. Everything else in the house passes these around.
+
+A Table is Arrow values and what is known about them. It is frozen: every step makes a new one.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+LEARNED = ("numeric", "category", "boolean", "datetime")
+INVENTED = ("id", "pii", "text")
+KINDS = (*LEARNED, *INVENTED, "drop")
+
+
+class DataError(ValueError):
+    """Input that cannot be used. The message names the file, column or key, what was found and what was expected."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a column is. `kind` is one of KINDS; `options` are the declared ones (low, high, faker, ...)."""
+
+    name: str
+    kind: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise DataError(f"column {self.name!r}: kind is {self.kind!r}, expected one of {', '.join(KINDS)}")
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The exact Arrow schema of the published table, the kind of every column, and which column plays which part."""
+
+    arrow: pa.Schema
+    columns: tuple[Column, ...]
+    subject: str | None = None
+    target: str | None = None
+
+    def __post_init__(self):
+        names = [c.name for c in self.columns]
+        if names != self.arrow.names:
+            raise DataError(f"columns are {names}, expected those of the Arrow schema, {self.arrow.names}")
+        for role in ("subject", "target"):
+            if getattr(self, role) is not None and getattr(self, role) not in names:
+                raise DataError(f"{role}: no column {getattr(self, role)!r}; the columns are {', '.join(names)}")
+
+    def __getitem__(self, name: str) -> Column:
+        return self.columns[self.arrow.names.index(name)]
+
+    def kinds(self, *kinds: str) -> list[str]:
+        """Names of the columns of these kinds, in order."""
+        return [c.name for c in self.columns if c.kind in kinds]
+
+    def to_json(self) -> dict:
+        return {
+            "arrow": base64.b64encode(self.arrow.serialize().to_pybytes()).decode(),
+            "columns": [{"name": c.name, "kind": c.kind, "options": dict(c.options)} for c in self.columns],
+            "subject": self.subject,
+            "target": self.target,
+        }
+
+    @classmethod
+    def from_json(cls, state: Mapping) -> Schema:
+        arrow = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(state["arrow"])))
+        return cls(arrow, tuple(Column(**c) for c in state["columns"]), state["subject"], state["target"])
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows and their schema. NaN is null: `of` turns every NaN of a float column into a null."""
+
+    values: pa.Table
+    schema: Schema
+
+    @classmethod
+    def of(cls, values: pa.Table, schema: Schema) -> Table:
+        values = values.select(schema.arrow.names)
+        for i, column in enumerate(schema.arrow):
+            if pa.types.is_floating(column.type):
+                data = values.column(i)
+                nan = pc.fill_null(pc.is_nan(data), False)
+                if pc.any(nan).as_py():
+                    values = values.set_column(i, column.with_nullable(True), pc.if_else(nan, pa.scalar(None, column.type), data))
+        return cls(values, schema)
+
+    def __len__(self) -> int:
+        return self.values.num_rows
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        return self.values.column(self.schema.arrow.names.index(name))
+
+    def take(self, rows: np.ndarray) -> Table:
+        """The rows at these positions (int array) or where this mask is true (bool array), in order."""
+        rows = np.asarray(rows)
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        return Table(self.values.take(pa.array(rows)), self.schema)
+
+    @cached_property
+    def subjects(self) -> np.ndarray:
+        """(rows,) int64: whose row it is, numbered from 0. Without a subject column each row is its own; so is a null."""
+        if self.schema.subject is None:
+            return np.arange(len(self))
+        column = self.column(self.schema.subject).combine_chunks()
+        if isinstance(column, pa.DictionaryArray):
+            column = column.dictionary_decode()
+        codes = pc.dictionary_encode(column)
+        codes = codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes
+        numbers = codes.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        orphan = numbers < 0
+        numbers[orphan] = numbers.max(initial=-1) + 1 + np.arange(orphan.sum())
+        return numbers

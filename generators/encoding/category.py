@@ -1,0 +1,106 @@
+"""Category: a column with named values (booleans too) as one one-of-k field."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from generators.data import Column, DataError
+from generators.layout import Field
+
+
+class Category:
+    """One field: the kept values, then missing (where the source has nulls), then rare (where it has rare values).
+
+    A value is kept if at least `rare_below` subjects hold it. Rare comes back as a kept value drawn by its share, so
+    that the name of a rare value is needed nowhere.
+    """
+
+    def __init__(self, column: Column, arrow: pa.Field, rare_below: int):
+        self.name, self.type, self.nullable, self.k = column.name, arrow.type, arrow.nullable, rare_below
+
+    def fit(self, values: pa.ChunkedArray, subjects: np.ndarray) -> Category:
+        codes, distinct = _codes(values)
+        present = codes >= 0
+        held = np.unique(np.stack([codes[present], subjects[present]], 1), axis=0)[:, 0]
+        keep = np.flatnonzero(np.bincount(held, minlength=len(distinct)) >= self.k)
+        rows = np.bincount(codes[present], minlength=len(distinct))[keep]
+        order = np.argsort(-rows, kind="stable")
+        self.values: list[Any] = [distinct[i] for i in keep[order]]
+        self.rows: list[int] = rows[order].tolist()
+        self.missing, self.rare = bool((~present).any()), len(keep) < len(distinct)
+        if self.rare and not self.values and not self.nullable:
+            raise DataError(
+                f"column {self.name!r}: no value is held by at least {self.k} subjects, so none can be kept; "
+                "declare its kind as id, pii, text or drop, or lower privacy.rare_below"
+            )
+        return self
+
+    @property
+    def fields(self) -> list[Field]:
+        return [Field(classes=max(len(self.values) + self.missing + self.rare, 1))]
+
+    def encode(self, values: pa.ChunkedArray, rng: np.random.Generator) -> np.ndarray:
+        codes, distinct = _codes(values)
+        known = {_key(v): i for i, v in enumerate(self.values)}
+        missing = len(self.values)
+        other = missing + self.missing if self.rare else 0
+        place = np.array([known.get(_key(v), other) for v in distinct] + [missing if self.missing else other])
+        return place[codes][:, None].astype(np.float32)  # code -1, null, is the last place
+
+    def decode(self, x: np.ndarray, rng: np.random.Generator, start: int) -> pa.Array:
+        codes = np.clip(np.rint(x[:, 0]), 0, self.fields[0].classes - 1).astype(np.int64)
+        if self.rare and self.values:
+            rare = codes == len(self.values) + self.missing
+            codes[rare] = rng.choice(len(self.values), size=int(rare.sum()), p=np.array(self.rows) / sum(self.rows))
+        null = codes >= len(self.values)
+        indices = pa.array(np.where(null, 0, codes), pa.int32(), mask=null)
+        plain = self.type.value_type if pa.types.is_dictionary(self.type) else self.type
+        array = pa.DictionaryArray.from_arrays(indices, pa.array(self.values or [None], plain))
+        return array.cast(self.type) if pa.types.is_dictionary(self.type) else array.dictionary_decode()
+
+    def request(self, value: Any) -> np.ndarray:
+        """A value asked for, as its fields. Raises DataError where no row can have it."""
+        if value is None and self.missing:
+            return np.array([len(self.values)], dtype=np.float32)
+        same = [i for i, v in enumerate(self.values) if _key(v) == _key(value)] or [i for i, v in enumerate(self.values) if str(v) == str(value)]
+        if value is None or not same:
+            raise DataError(
+                f"column {self.name!r}: the value asked for cannot be met by any row; expected "
+                f"{'null or ' if self.missing else ''}one of the {len(self.values)} values held by at least {self.k} subjects"
+            )
+        return np.array(same[:1], dtype=np.float32)
+
+    def state(self) -> dict:
+        plain = self.type.value_type if pa.types.is_dictionary(self.type) else self.type
+        stored = pa.RecordBatch.from_arrays([pa.array(self.values, plain)], ["values"])
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, stored.schema) as writer:
+            writer.write_batch(stored)
+        values = base64.b64encode(sink.getvalue().to_pybytes()).decode()
+        return {"values": values, "rows": self.rows, "missing": self.missing, "rare": self.rare}
+
+    def restore(self, state: dict) -> Category:
+        with pa.ipc.open_stream(base64.b64decode(state["values"])) as reader:
+            self.values = reader.read_all().column(0).to_pylist()
+        self.rows, self.missing, self.rare = state["rows"], state["missing"], state["rare"]
+        return self
+
+
+def _key(value: Any) -> tuple:
+    """True is not 1."""
+    return isinstance(value, bool), value
+
+
+def _codes(values: pa.ChunkedArray) -> tuple[np.ndarray, list]:
+    """(codes (rows,) int64, -1 where null; the distinct values)."""
+    array = values.combine_chunks()
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    array = pc.dictionary_encode(array)
+    array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+    return array.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64), array.dictionary.to_pylist()

@@ -1,0 +1,127 @@
+"""Numeric: numbers, dates and timestamps as a code field (number, missing, spikes) and a continuous field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from scipy.special import ndtr, ndtri
+
+from generators.data import Column, DataError
+from generators.encoding.quantiles import Quantiles, fit_quantiles
+from generators.encoding.scale import Scale
+from generators.layout import Field
+
+SPIKE = 0.8  # a number that so large a share of the rows holds is a code of its own
+END = float(ndtri(1 - 1e-6))  # where the continuous scale ends
+
+
+class Numeric:
+    """The continuous field is the normal score of the protected distribution function: z = Phi^-1(F(x)).
+
+    `codes` names what the code field can say: "number" (look at the continuous field), None (missing), or a spike.
+    There is no code field if there is only "number", and no continuous field if there is no "number".
+    """
+
+    def __init__(self, column: Column, arrow: pa.Field, rare_below: int):
+        self.name, self.type, self.nullable, self.k = column.name, arrow.type, arrow.nullable, rare_below
+        self.bounds = column.options.get("low"), column.options.get("high")
+        self.quantiles: Quantiles | None = None
+
+    def fit(self, values: pa.ChunkedArray, subjects: np.ndarray) -> Numeric:
+        self.scale = Scale.of(values)
+        x, null = self.scale.to_number(values)
+        x, subjects = x[~null], subjects[~null]
+        spikes: list[float] = []
+        if len(np.unique(subjects)) >= self.k:
+            distinct, rows = np.unique(x, return_counts=True)
+            frequent = distinct[rows >= SPIKE * len(x)]
+            spikes = [float(v) for v in frequent if len(np.unique(subjects[x == v])) >= self.k]
+            rest = ~np.isin(x, spikes)
+            if not spikes or len(np.unique(subjects[rest])) >= self.k:  # else the rest comes back as the first spike
+                self.quantiles = fit_quantiles(x[rest], subjects[rest], self.k)
+        elif not self.nullable:
+            raise DataError(f"column {self.name!r}: {len(np.unique(subjects))} subjects, expected at least {self.k} to learn a number from; declare its kind as drop")
+        nothing = not spikes and self.quantiles is None
+        self.codes: list = ["number"] * (self.quantiles is not None) + spikes + [None] * bool(null.any() or nothing)
+        return self
+
+    @property
+    def fields(self) -> list[Field]:
+        code = [Field(classes=len(self.codes))] if self.codes != ["number"] else []
+        if self.quantiles is None:
+            return code
+        cuts = tuple(float(z) for z in ndtri(self.quantiles.edges[1:-1]))
+        return [*code, Field(gate=0 if code else None, cuts=cuts)]
+
+    def encode(self, values: pa.ChunkedArray, rng: np.random.Generator) -> np.ndarray:
+        x, null = self.scale.to_number(values)
+        code = np.zeros(len(x), dtype=np.float32)
+        for i, meaning in enumerate(self.codes):
+            code[null if meaning is None else (~null & (x == meaning)) if meaning != "number" else []] = i
+        out = [code] if self.codes != ["number"] else []
+        if self.quantiles is not None:
+            z = ndtri(self.quantiles.to_unit(x, rng, float(bool(self.scale.step))))
+            out.append(np.where(code == 0, np.clip(z, -END, END), 0).astype(np.float32))
+        return np.stack(out, 1)
+
+    def decode(self, x: np.ndarray, rng: np.random.Generator, start: int) -> pa.Array:
+        code = np.zeros(len(x))
+        if self.codes != ["number"]:
+            code = np.clip(np.rint(x[:, 0]), 0, len(self.codes) - 1)
+        number = np.zeros(len(x))
+        if self.quantiles is not None:
+            number = self.quantiles.from_unit(ndtr(x[:, -1].astype(np.float64)))
+            if self.scale.step:
+                number = np.clip(np.rint(number), np.ceil(self.quantiles.low[0]), np.floor(self.quantiles.high[-1]))
+        low, high = (None if b is None else self.scale.number(b) for b in self.bounds)
+        if low is not None or high is not None:
+            number = np.clip(number, low, high)
+        null = np.zeros(len(x), dtype=bool)
+        for i, meaning in enumerate(self.codes):
+            if meaning is None:
+                null = code == i
+            elif meaning != "number":
+                number[code == i] = meaning
+        array = self.scale.to_arrow(number, null)
+        return array.dictionary_encode().cast(self.type) if pa.types.is_dictionary(self.type) else array
+
+    def request(self, value: Any) -> np.ndarray:
+        """A value asked for, as its fields. Raises DataError where no row can have it."""
+        number = np.nan
+        if value is not None:
+            try:
+                number = self.scale.number(value)
+            except (ValueError, TypeError, ArithmeticError, pa.ArrowException):
+                raise DataError(f"column {self.name!r}: a {type(value).__name__} was asked for, expected a value of type {self.type}") from None
+        for i, meaning in enumerate(self.codes):
+            if meaning == (None if value is None else number):
+                return np.array([i, 0][: len(self.fields)], dtype=np.float32)
+        if value is None or self.quantiles is None or not self.quantiles.low[0] <= number <= self.quantiles.high[-1]:
+            raise DataError(f"column {self.name!r}: the value asked for cannot be met by any row; expected one inside the range that is held by at least {self.k} subjects")
+        middle = np.full(1, number)
+        u = self.quantiles.to_unit(middle, _Middle(), 0.0)
+        return np.array([0.0, ndtri(u)[0]][-len(self.fields) :], dtype=np.float32)
+
+    def state(self) -> dict:
+        q = self.quantiles
+        return {
+            "scale": self.scale.state(),
+            "codes": self.codes,
+            "quantiles": None if q is None else {"low": q.low.tolist(), "high": q.high.tolist(), "edges": q.edges.tolist()},
+        }
+
+    def restore(self, state: dict) -> Numeric:
+        plain = self.type.value_type if pa.types.is_dictionary(self.type) else self.type
+        self.scale, self.codes = Scale(plain, **state["scale"]), state["codes"]
+        if state["quantiles"] is not None:
+            self.quantiles = Quantiles(**{k: np.array(v) for k, v in state["quantiles"].items()})
+        return self
+
+
+class _Middle:
+    """Stands in for a random stream where the middle of a stretch is wanted."""
+
+    def random(self, n: int) -> np.ndarray:
+        return np.full(n, 0.5)

@@ -1,0 +1,104 @@
+"""TableEncoder: a Table as rows of fields, column by column, and back. Holds no value of fewer than `rare_below` subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from generators.data import DataError, Schema, Table
+from generators.encoding.category import Category
+from generators.encoding.numeric import Numeric
+from generators.encoding.surrogate import Surrogate
+from generators.layout import Given, Layout
+
+KINDS = {
+    "numeric": Numeric, "datetime": Numeric,
+    "category": Category, "boolean": Category,
+    "id": Surrogate, "pii": Surrogate, "text": Surrogate,
+}  # fmt: skip
+
+
+class TableEncoder:
+    """rare_below: values held by fewer subjects are neither kept nor reproduced (1 protects nothing)."""
+
+    modality = "table"
+
+    def __init__(self, rare_below: int = 10):
+        self.rare_below = rare_below
+
+    def fit(self, data: Table, *, rng: torch.Generator) -> TableEncoder:
+        self._prepare(data.schema)
+        stream = _numpy(rng)
+        for name, column in self.columns.items():
+            extra = (stream,) if isinstance(column, Surrogate) else ()
+            column.fit(data.column(name), data.subjects, *extra)
+        self._lay_out()
+        return self
+
+    def _prepare(self, schema: Schema) -> None:
+        self.schema = schema
+        self.columns = {c.name: KINDS[c.kind](c, f, self.rare_below) for c, f in zip(schema.columns, schema.arrow, strict=True)}
+
+    def _lay_out(self) -> None:
+        fields, self.places = [], {}
+        for name, column in self.columns.items():
+            first = len(fields)
+            self.places[name] = slice(first, first + len(column.fields))
+            fields += [f if f.gate is None else replace(f, gate=first + f.gate) for f in column.fields]
+        self.layout = Layout(tuple(fields))
+
+    def encode(self, data: Table, *, rng: torch.Generator) -> Tensor:
+        """(rows, fields) float32."""
+        stream = _numpy(rng)
+        parts = [column.encode(data.column(name), stream) for name, column in self.columns.items()]
+        return torch.from_numpy(np.concatenate(parts, 1).astype(np.float32, copy=False))
+
+    def decode(self, x: Tensor, *, rng: torch.Generator, start: int = 0) -> Table:
+        stream, values = _numpy(rng), x.cpu().numpy()
+        arrays = [column.decode(values[:, self.places[name]], stream, start) for name, column in self.columns.items()]
+        return Table(pa.Table.from_arrays(arrays, schema=self.schema.arrow), self.schema)
+
+    def given(self, rows: Mapping[str, Sequence[Any] | Any], n: int) -> Given:
+        """What n rows are asked to hold: column -> one value for all, or a list of n. Raises DataError where none can."""
+        values, mask = torch.zeros(n, len(self.layout)), torch.zeros(len(self.layout), dtype=torch.bool)
+        for name, wanted in rows.items():
+            if name not in self.columns:
+                raise DataError(f"where: no column {name!r}; the columns are {', '.join(self.columns)}")
+            column = self.columns[name]
+            each = wanted if isinstance(wanted, list) else [wanted]
+            known = {v: column.request(v) for v in dict.fromkeys(each)}
+            values[:, self.places[name]] = torch.from_numpy(np.stack([known[v] for v in each])).expand(n, -1)
+            mask[self.places[name]] = True
+        return Given(values, mask)
+
+    def classes(self, name: str) -> list[Any]:
+        """The values that `balance:` makes equally frequent. Raises DataError for a column that has none."""
+        column = self.columns.get(name)
+        if not isinstance(column, Category):
+            kind = "no such column" if column is None else self.schema[name].kind
+            raise DataError(f"balance: column {name!r}: found {kind}, expected a category or boolean column")
+        return list(column.values)
+
+    def state(self) -> dict:
+        columns = {name: column.state() for name, column in self.columns.items()}
+        return {"rare_below": self.rare_below, "schema": self.schema.to_json(), "columns": columns}
+
+    @classmethod
+    def restore(cls, state: dict) -> TableEncoder:
+        self = cls(state["rare_below"])
+        self._prepare(Schema.from_json(state["schema"]))
+        for name, column in self.columns.items():
+            column.restore(state["columns"][name])
+        self._lay_out()
+        return self
+
+
+def _numpy(rng: torch.Generator) -> np.random.Generator:
+    """A numpy stream that depends on the torch stream alone."""
+    return np.random.default_rng(int(torch.randint(2**62, (1,), generator=rng)))

@@ -1,0 +1,128 @@
+"""Synthesizer: an encoder and a generator, together from data to data. The only file that sees both sides."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from generators.data import DataError, Table
+from generators.encoding.table import TableEncoder
+from generators.layout import Given, Layout
+from generators.registry import FAMILIES
+
+PART = 50_000  # rows that are drawn at a time
+HELD_OUT = 0.1  # share of the subjects on which a generator decides when to stop
+FORMAT = 1
+
+
+class Synthesizer:
+    """family: a name in registry.FAMILIES; arguments: keyword arguments of its constructor; rare_below: see TableEncoder.
+
+    >>> model = Synthesizer("gmm", components=50).fit(table)     # doctest: +SKIP
+    >>> more = model.sample(1000, where={"malignant": True})     # doctest: +SKIP
+    """
+
+    def __init__(self, family: str = "gmm", *, rare_below: int = 10, seed: int = 0, **arguments: Any):
+        if family not in FAMILIES:
+            raise DataError(f"generator: unknown family {family!r}, expected one of {', '.join(FAMILIES)}")
+        self.family, self.arguments, self.seed = family, arguments, seed
+        self.encoder = TableEncoder(rare_below)
+
+    def fit(self, data: Table, log: Callable[[str], None] = lambda line: None) -> Synthesizer:
+        """Learns. Rows of one subject are all in the part that is learned from, or all in the part that decides when to stop."""
+        rng = _stream(self.seed, "fit")
+        self.encoder.fit(data, rng=rng)
+        x = self.encoder.encode(data, rng=rng)
+        subjects = torch.from_numpy(data.subjects)
+        order = torch.randperm(int(subjects.max()) + 1, generator=rng)
+        held_out = (order < HELD_OUT * len(order))[subjects]
+        if not len(self.encoder.layout):
+            raise DataError("no column is learned: every one is of kind id, pii or text; expected at least one numeric, category, boolean or datetime column")
+        self.generator = FAMILIES[self.family](self.encoder.layout, **self.arguments)
+        self.generator.fit(x[~held_out], x[held_out], rng=rng, log=log)
+        return self
+
+    def sample(self, rows: int, *, where: Mapping[str, Any] | None = None, balance: str | None = None, seed: int | None = None) -> Table:
+        """Rows drawn from the model. where: column -> value that every row holds; balance: a column whose classes come out equally often."""
+        import pyarrow as pa
+
+        parts = [part.values for part in self.parts(rows, where=where, balance=balance, seed=seed)]
+        return Table(pa.concat_tables(parts) if parts else self.encoder.schema.arrow.empty_table(), self.encoder.schema)
+
+    def parts(self, rows: int, *, where: Mapping[str, Any] | None = None, balance: str | None = None, seed: int | None = None) -> Iterator[Table]:
+        """The same rows part by part. Part i depends on (model, request, seed, i) alone: any worker can make any part."""
+        for i in range(-(-rows // PART)):
+            yield self.part(i, min(PART, rows - i * PART), where=where, balance=balance, seed=seed)
+
+    def part(self, i: int, rows: int, *, where: Mapping[str, Any] | None = None, balance: str | None = None, seed: int | None = None) -> Table:
+        rng = _stream(self.seed if seed is None else seed, f"part {i}")
+        given = self._given(rows, dict(where or {}), balance, start=i * PART)
+        try:
+            x = self.generator.sample(rows, given, rng=rng)
+        except ValueError as problem:
+            asked = ", ".join([*(where or {}), *([balance] if balance else [])])
+            raise DataError(f"where/balance on {asked}: {problem}") from None
+        data = self.encoder.decode(x, rng=rng, start=i * PART)
+        return self._exactly(data, dict(where or {}))
+
+    def _given(self, rows: int, where: dict, balance: str | None, start: int) -> Given | None:
+        if balance is not None:
+            if balance in where:
+                raise DataError(f"balance: column {balance!r} is fixed under where: too; expected only one of the two")
+            classes = self.encoder.classes(balance)
+            where = {**where, balance: [classes[(start + j) % len(classes)] for j in range(rows)]}
+        return self.encoder.given(where, rows) if where else None
+
+    def _exactly(self, data: Table, where: dict) -> Table:
+        """A number that was asked for comes out as asked, not as the middle of its bin."""
+        import pyarrow as pa
+
+        values = data.values
+        for name in where:
+            if where[name] is not None and data.schema[name].kind in ("numeric", "datetime"):
+                at, column = values.schema.get_field_index(name), self.encoder.columns[name]
+                exact = column.scale.to_arrow(np.full(1, column.scale.number(where[name])), np.zeros(1, dtype=bool))
+                exact = exact.cast(column.type)[0]
+                values = values.set_column(at, values.schema.field(at), pa.array([exact.as_py()] * len(data), column.type))
+        return Table(values, data.schema)
+
+    def save(self, folder: Path) -> None:
+        """Writes model.json and weights.safetensors. Needs the package safetensors."""
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            "format": FORMAT, "family": self.family, "arguments": self.arguments, "seed": self.seed,
+            "encoder": self.encoder.state(), "layout": self.encoder.layout.to_json(), "structure": self.generator.structure(),
+        }  # fmt: skip
+        (folder / "model.json").write_text(json.dumps(state, sort_keys=True))
+        save_file({k: v.contiguous().clone() for k, v in self.generator.state_dict().items()}, folder / "weights.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path) -> Synthesizer:
+        from safetensors.torch import load_file
+
+        folder = Path(folder)
+        if not (folder / "model.json").is_file():
+            raise DataError(f"{folder}: no model here, expected model.json and weights.safetensors")
+        state = json.loads((folder / "model.json").read_text())
+        if state.get("format") != FORMAT:
+            raise DataError(f"{folder}: model of format {state.get('format')}, expected {FORMAT}; fit it again with this version")
+        self = cls(state["family"], rare_below=state["encoder"]["rare_below"], seed=state["seed"], **state["arguments"])
+        self.encoder = TableEncoder.restore(state["encoder"])
+        self.generator = FAMILIES[self.family](Layout.from_json(state["layout"]), **self.arguments)
+        self.generator.restore(state["structure"], load_file(folder / "weights.safetensors"))
+        return self
+
+
+def _stream(seed: int, purpose: str) -> torch.Generator:
+    """A random stream of its own for every seed and purpose."""
+    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
