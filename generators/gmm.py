@@ -28,6 +28,8 @@ WIDEST = 64  # numbers that a full covariance is tried for, at most
 SCREEN = 8000  # rows on which the kind of leaves is chosen
 HELD_OUT = 4000  # held-out rows that are looked at, at most
 BETTER = 1e-3  # nats a row that a pass must gain on held-out rows
+MOST_GROUPS = 16  # groups that Gaussian components are split by, at most
+EXPLAINED = 0.1  # share of the variance of the numbers from which they are
 PATIENCE = 2  # passes that may gain less
 
 
@@ -65,7 +67,7 @@ class GMM(nn.Module):
             first = self._screen(x[:SCREEN], held_out, seed, log)
             recipe, best = _Recipe(self, x, held_out, first.numbers, first.bins, seed), None
             for components in self._sizes(len(x), first.numbers):
-                tried = recipe.mixture(components, first.start)
+                tried = recipe.mixture(components)
                 self._note(tried, log)
                 if best is not None and not tried.surely_better(best):
                     break  # more components do not help
@@ -84,7 +86,7 @@ class GMM(nn.Module):
         if "gaussian" in kinds:
             best = max(tried, key=lambda t: t.score).bins if tried else bins[-1]
             recipe = _Recipe(self, x, held_out, "gaussian", best, seed)
-            tried += [recipe.mixture(k, start) for k in (2, 4, 16) if k <= max(len(x) // 20, 1) for start in ("rows", "clusters")]
+            tried += [recipe.mixture(k) for k in (2, 4, 16) if k <= max(len(x) // 20, 2)]
         for t in tried:
             self._note(t, log)
         return max(tried, key=lambda t: t.score)
@@ -132,6 +134,11 @@ class GMM(nn.Module):
                 leaf.sample(k, one, drawn, rng=rng)
             x[rows] = drawn if one is None else torch.where(given.mask, one.values, drawn)
         return x
+
+    def size(self, rows: int) -> str:
+        """In words, what would be fitted to so many rows."""
+        sizes = self._sizes(int(rows * 0.9), "binned")
+        return f"a mixture of {sizes[-1]} components (or fewer Gaussian ones where that measures better)"
 
     def structure(self) -> dict:
         """What `restore` needs beside the tensors of the state."""
@@ -187,6 +194,8 @@ class _Recipe:
         if self.codes is not None:
             held = torch.bincount(self.codes.encode(x).reshape(-1), minlength=self.codes.size + 1)[:-1].float()
             self.margins = held / torch.zeros(len(self.codes.blocks)).index_add_(0, self.codes.block_of, held)[self.codes.block_of]
+        self.group, share = self.starts()
+        self.start = "clusters" if share > EXPLAINED else "rows"
         if self.gaussian:
             z = x[:, self.gaussian]
             self.pooled = torch.cov(z.t().double()).reshape(z.shape[1], z.shape[1]) + FLOOR * torch.eye(z.shape[1])
@@ -195,11 +204,15 @@ class _Recipe:
         tables = [Tables(self.codes, components)] if self.codes is not None else []
         return nn.ModuleList([*tables, *([Gaussian(self.gaussian, components)] if self.gaussian else [])])
 
-    def mixture(self, components: int, start: str = "rows") -> _Mixture:
+    def mixture(self, components: int) -> _Mixture:
         """A mixture of this size, whose tables are drawn toward those of a coarser one.
 
-        start: "rows", each component at a row of its own; or "clusters", see `_clusters`
+        It starts from "rows", each component at a row of its own, or from "clusters", see `_clusters`.
         """
+        start, labels = self.start, None
+        if start == "clusters":
+            labels = self._clusters(components)
+            components = int(labels.max()) + 1
         rows = self.x[torch.randperm(len(self.x), generator=self.rng)[:components]]
         leaves, parents, upper = self._leaves(components), None, None
         if components >= 2 * FAN and self.codes is not None:
@@ -211,26 +224,38 @@ class _Recipe:
                 leaf.start(self.codes.encode(rows).clamp_max(self.codes.size - 1), self.margins, parents, upper)
             else:
                 leaf.start(rows, self.pooled)
-        return _Mixture(self, leaves, components, start, self._clusters(components) if start == "clusters" else None)
+        if start == "clusters":
+            leaves[0].pure = self.group
+        return _Mixture(self, leaves, components, start, labels)
+
+    def starts(self) -> tuple[int | None, float]:
+        """The block of codes that the numbers depend on most, and the share of their variance that it explains."""
+        if not self.gaussian or self.codes is None:
+            return None, 0.0
+        codes = self.codes.encode(self.x) - self.codes.offsets[:-1]
+        explained = [_explained(self.x[:, self.gaussian], c) if int(c.max()) < MOST_GROUPS else 0.0 for c in codes.t()]
+        best = max(range(len(explained)), key=explained.__getitem__)
+        return best, explained[best]
 
     def _clusters(self, components: int) -> Tensor:
-        """(n,) labels: the rows split by the block of codes that the numbers depend on most, then by k-means on the numbers.
+        """(n,) labels: rows split by the block that the numbers depend on most, then by k-means on the numbers.
 
-        A split that the numbers would not make of themselves (a diagnosis, say) is what a classifier needs afterwards.
+        A diagnosis, say, that the numbers would not be split by of themselves: each component keeps to one, so that a
+        classifier finds in the synthetic rows what it finds in the real ones.
+        Discriminant analysis by Gaussian mixtures; T. Hastie, R. Tibshirani; 1996; https://doi.org/10.1111/j.2517-6161.1996.tb02073.x
         """
         from sklearn.cluster import KMeans
 
         z, labels, first = self.x[:, self.gaussian], torch.zeros(len(self.x), dtype=torch.long), 0
-        codes = self.codes.encode(self.x) - self.codes.offsets[:-1] if self.codes is not None else labels[:, None]
-        few = [c for c in codes.t() if 1 < int(c.max()) + 1 <= components]
-        group = max(few, key=lambda c: _explained(z, c), default=labels)
+        group = self.codes.encode(self.x)[:, self.group] - self.codes.offsets[self.group]
         share = torch.bincount(group).double() / len(group)
-        each = (share * (components - len(share))).floor().long() + 1
+        each = (share * (components - len(share))).clamp_min(0).round().long() + 1
         for g, k in enumerate(each.tolist()):
             rows = torch.nonzero(group == g)[:, 0]
+            seed = int(torch.randint(2**31, (1,), generator=self.rng))
             if len(rows):
-                seed = int(torch.randint(2**31, (1,), generator=self.rng))
-                means = KMeans(min(k, len(rows)), n_init=1, max_iter=20, random_state=seed).fit(z[rows[:SCREEN]].numpy())
+                k = min(k, len(rows))
+                means = KMeans(k, n_init=1, max_iter=20, random_state=seed).fit(z[rows[:SCREEN]].numpy())
                 labels[rows] = first + torch.from_numpy(means.predict(z[rows].numpy())).long()
                 first += k
         return labels

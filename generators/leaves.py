@@ -16,6 +16,7 @@ from generators.codes import Codes
 from generators.layout import Given
 
 CHUNK = 4096  # rows whose responsibilities (rows, K) are in memory at once
+NEVER = 1e-37  # least probability that a table states
 FLOOR = 1e-5  # least variance of a number whose variance over all data is 1
 STRENGTHS = torch.tensor([0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 1e4])
 
@@ -37,6 +38,7 @@ class Tables(nn.Module):
         self.register_buffer("log_theta", torch.zeros(V + 1, components))  # row V: a combination never seen
         self.register_buffer("strength", torch.ones(B))
         self.margins, self.parents, self.upper = torch.empty(0), None, torch.ones(B)
+        self.pure: int | None = None  # a block of which each component keeps to the codes that it started with
 
     def start(self, rows: Tensor, margins: Tensor, parents: Tensor | None, upper: Tensor | None) -> None:
         """Each component starts as one row, codes (K, B), half margins. parents (K,): under which coarser component it is."""
@@ -67,7 +69,7 @@ class Tables(nn.Module):
         self._set(counts, self._prior(counts))
 
     def _set(self, counts: Tensor, prior: Tensor) -> None:
-        self.log_theta[:-1] = self._smooth(counts, prior, self.strength).clamp_min(1e-30).log()
+        self.log_theta[:-1] = self._smooth(counts, prior, self.strength).clamp_min(NEVER).log()
         unseen = 1 / (self._per_block(counts).sum(1) + 1)  # as if one more row had held it
         self.log_theta[-1] = float(unseen.log().mean())
 
@@ -98,23 +100,30 @@ class Tables(nn.Module):
                 s = STRENGTHS[:, None, None]
                 score[:, b] += (w * ((c + s * p).clamp_min(1e-30) / (n + s)).log()).sum((1, 2))
         self.strength.copy_(STRENGTHS[score.argmax(0)])
+        if self.pure is not None:
+            self.strength[self.pure] = 0.0
         self.update(counts)
+
+    def _theta(self) -> Tensor:
+        """(V, K): probabilities, zero where they are as good as zero."""
+        theta = self.log_theta[:-1].exp()
+        return torch.where(theta > 2 * NEVER, theta, 0.0)
 
     def keep(self, k: Tensor) -> None:
         self.log_theta = self.log_theta[:, k].contiguous()
 
     def log_given(self, given: Given) -> Tensor:
         """(K,): log probability, in each component, of what one row of values fixes."""
-        mass = self.log_theta[:-1].exp() * self.codes.allowed(given)[:, None]
+        mass = self._theta() * self.codes.allowed(given)[:, None]
         return self._per_block(mass).clamp_min(0).log().sum(0)
 
     def sample(self, k: Tensor, given: Given | None, x: Tensor, *, rng: torch.Generator) -> None:
         """Writes this leaf's fields of the rows x (n, fields), drawn in components k (n,): evenly spread within each component."""
         allowed = torch.ones(self.codes.size, dtype=torch.bool) if given is None else self.codes.allowed(given)
-        held = torch.bincount(k, minlength=self.log_theta.shape[1])
+        held, theta = torch.bincount(k, minlength=self.log_theta.shape[1]), self._theta()
         codes = torch.empty(len(k), len(self.codes.blocks), dtype=torch.long)
         for b, (first, last) in enumerate(zip(self.codes.offsets[:-1].tolist(), self.codes.offsets[1:].tolist(), strict=True)):
-            p = self.log_theta[first:last].double().exp() * allowed[first:last, None]
+            p = theta[first:last].double() * allowed[first:last, None]
             cdf = p.cumsum(0).t()  # (K, codes)
             cdf = cdf / cdf[:, -1:].clamp_min(1e-300)
             order = torch.argsort(k + torch.rand(len(k), generator=rng, dtype=torch.double) * 0.999999)

@@ -17,7 +17,8 @@ from generators.layout import Given, Layout
 from generators.registry import FAMILIES
 
 PART = 50_000  # rows that are drawn at a time
-HELD_OUT = 0.1  # share of the subjects on which a generator decides when to stop
+HELD_OUT = 0.1  # share of the subjects on which a generator decides when to stop,
+FEW = 2000  # and twice that where there are no more subjects than this
 FORMAT = 1
 
 
@@ -41,7 +42,7 @@ class Synthesizer:
         x = self.encoder.encode(data, rng=rng)
         subjects = torch.from_numpy(data.subjects)
         order = torch.randperm(int(subjects.max()) + 1, generator=rng)
-        held_out = (order < HELD_OUT * len(order))[subjects]
+        held_out = (order < HELD_OUT * (1 + (len(order) <= FEW)) * len(order))[subjects]
         if not len(self.encoder.layout):
             raise DataError("no column is learned: every one is of kind id, pii or text; expected at least one numeric, category, boolean or datetime column")
         self.generator = FAMILIES[self.family](self.encoder.layout, **self.arguments)
@@ -91,6 +92,27 @@ class Synthesizer:
                 exact = exact.cast(column.type)[0]
                 values = values.set_column(at, values.schema.field(at), pa.array([exact.as_py()] * len(data), column.type))
         return Table(values, data.schema)
+
+    def check(self, where: Mapping[str, Any] | None = None, balance: str | None = None) -> None:
+        """Raises DataError if no row, or not every class, can be drawn as asked."""
+        if where or balance:
+            classes = len(self.encoder.classes(balance)) if balance else 1
+            self.part(0, classes, where=where, balance=balance)
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that the model holds."""
+        return sum(v.numel() for v in self.generator.state_dict().values())
+
+    @property
+    def curve(self) -> list[dict]:
+        """What was tried: the size and, pass by pass, how likely held-out rows were (nats a row)."""
+        return self.generator.curve
+
+    @property
+    def protected(self) -> dict[str, dict]:
+        """What was done to each column so that nobody's value stands out, for the report."""
+        return {name: column.protected for name, column in self.encoder.columns.items()}
 
     def save(self, folder: Path) -> None:
         """Writes model.json and weights.safetensors. Needs the package safetensors."""

@@ -75,6 +75,10 @@ class Category:
             )
         return np.array(same[:1], dtype=np.float32)
 
+    @property
+    def protected(self) -> dict:
+        return {"values kept": len(self.values), "rare values left out": self.rare}
+
     def state(self) -> dict:
         plain = self.type.value_type if pa.types.is_dictionary(self.type) else self.type
         stored = pa.RecordBatch.from_arrays([pa.array(self.values, plain)], ["values"])

@@ -104,6 +104,13 @@ class Numeric:
         u = self.quantiles.to_unit(middle, _Middle(), 0.0)
         return np.array([0.0, ndtri(u)[0]][-len(self.fields) :], dtype=np.float32)
 
+    @property
+    def protected(self) -> dict:
+        exact = len(self.codes) - self.codes.count(None) - self.codes.count("number")
+        if self.quantiles is not None:
+            exact += int((self.quantiles.low == self.quantiles.high).sum())
+        return {"numbers kept exactly": exact, "extremes": f"at least {self.k} subjects at or beyond each"}
+
     def state(self) -> dict:
         q = self.quantiles
         return {

@@ -167,6 +167,10 @@ class Surrogate:
             return np.array([1], dtype=np.float32)
         raise DataError(f"column {self.name!r}: kind {self.kind} is invented anew, so no value of it can be asked for")
 
+    @property
+    def protected(self) -> dict:
+        return {"invented anew": True, "by": "template" if self.template else f"Faker ({self.faker or 'sentence'})"}
+
     def state(self) -> dict:
         return {"missing": self.missing, "template": self.template and asdict(self.template), "pool": self.pool}
 

@@ -1,0 +1,34 @@
+"""Sources, flows, publishing, the report and the command line.
+
+In a notebook: `from pipelines import read, Synthesizer`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def read(source: Any, **options: Any):
+    """A Table from a path, glob, folder, URL, scikit-learn dataset or a pandas DataFrame.
+
+    options: target, subject, columns ({name: {kind: ...}}) as in flows.yaml.
+    """
+    from pathlib import Path
+
+    from pipelines import reading, sources
+    from pipelines.config import Source
+
+    if hasattr(source, "columns") and hasattr(source, "dtypes"):
+        import pyarrow as pa
+
+        return sources.of_values(pa.Table.from_pandas(source, preserve_index=False), Source("table", "DataFrame", **options))
+    kind = "dataset" if source in reading.DATASETS and not Path(source).exists() else "table"
+    return sources.load(Source(kind, str(source), **options), root=Path())
+
+
+def __getattr__(name: str):
+    if name == "Synthesizer":
+        from generators.synthesizer import Synthesizer
+
+        return Synthesizer
+    raise AttributeError(f"module 'pipelines' has no attribute {name!r}")

@@ -1,0 +1,205 @@
+"""flows.yaml: what each pipeline does, as frozen Entries. Anything it cannot mean is a DataError that names file and key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from generators.data import KINDS, DataError
+from pipelines.flowfile import names, overridden, read
+from pipelines.sheet import arguments, choice, closest, mapping, name_of, number, pick, text
+
+__all__ = ["Entry", "Sample", "Schedule", "Source", "load", "load_entry", "names"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where rows come from. `kind` is "table" (a path, glob, folder or URL) or "dataset" (a name within scikit-learn)."""
+
+    kind: str
+    location: str
+    target: str | None = None
+    subject: str | None = None
+    columns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How many rows to publish (None: as many as were trained on), levelled over a column or under a condition."""
+
+    rows: int | None = None
+    balance: str | None = None
+    where: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    cron: str
+    timezone: str = "UTC"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One pipeline of flows.yaml. Relative paths in it are relative to `root`, the folder of that file."""
+
+    name: str
+    source: Source
+    root: Path
+    holdout: float | Source = 0.25
+    seed: int = 0
+    family: str = "gmm"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    sample: Sample = Sample()
+    rare_below: int = 10
+    gates: Mapping[str, Mapping[str, float] | None] = field(default_factory=dict)
+    contract: tuple[Mapping[str, Mapping[str, Any]], ...] = ()
+    publish: str = "published"
+    schedule: Schedule | None = None
+
+    def to_json(self) -> dict:
+        """Everything that decides what is made, JSON-able and the same wherever the folder lies."""
+        state = asdict(self)
+        del state["root"]
+        return json.loads(json.dumps(state, sort_keys=True, default=str))
+
+    @property
+    def digest(self) -> str:
+        """sha256 of to_json, for keys and manifests."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+
+def load(path: str | Path) -> dict[str, Entry]:
+    """Every pipeline of a flows.yaml, each checked."""
+    path = Path(path)
+    return {name: _entry(path, name, raw) for name, raw in read(path).items()}
+
+
+def load_entry(path: str | Path, name: str, overrides: list[str] | tuple[str, ...] = ()) -> Entry:
+    """One pipeline, after overrides such as `generator.gmm.components=50`; the other entries are not looked at."""
+    path = Path(path)
+    entries = read(path)
+    if name not in entries:
+        raise DataError(f"{path}: no pipeline {name!r}{closest(name, entries)}; it holds {', '.join(entries)}")
+    raw = entries[name]
+    for override in overrides:
+        raw = overridden(raw, override)
+    return _entry(path, name, raw)
+
+
+def _entry(path: Path, name: Any, raw: Any) -> Entry:
+    where = f"{path}: {name}"
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name):
+        raise DataError(f"{where}: a pipeline's name holds other than letters, digits, dots, dashes and underscores")
+    try:
+        found = mapping(raw, where, SHEET, required=("source",))
+        if "generator" in found:
+            found["family"], found["arguments"] = found.pop("generator")
+        if "privacy" in found:
+            found.update(found.pop("privacy"))
+        return Entry(name=name, root=path.parent, **found)
+    except RecursionError:
+        raise DataError(f"{where}: an alias that holds itself, expected plain YAML") from None
+
+
+def _source(raw: Any, where: str, **sheet) -> Source:
+    found = mapping(raw, where, {"table": text, "dataset": _dataset, **sheet}, hint="series and images do not exist yet")
+    kind = pick(found, ("table", "dataset"), where)
+    return Source(kind, found.pop(kind), **found)
+
+
+def _dataset(raw: Any, where: str) -> str:
+    from pipelines.reading import DATASETS
+
+    return choice(raw, where, DATASETS)
+
+
+def _columns(raw: Any, where: str) -> dict:
+    sheet = {"kind": partial(choice, among=KINDS), "low": number, "high": number, "faker": text, "locale": text}
+    raw = {str(key): value for key, value in mapping(raw, where).items()}
+    return {key: mapping(value, f"{where}.{key}", sheet) for key, value in raw.items()}
+
+
+def _holdout(raw: Any, where: str) -> float | Source:
+    return _source(raw, where) if isinstance(raw, dict) else number(raw, where, 0.05, 0.9, also=" or a source, {table: …}")
+
+
+def _generator(raw: Any, where: str) -> tuple[str, dict]:
+    from generators.registry import FAMILIES
+
+    if isinstance(raw, dict) and len(raw) != 1:
+        raise DataError(f"{where}: found {len(raw)} keys, expected one family: {', '.join(FAMILIES)}")
+    family, given = next(iter(raw.items())) if isinstance(raw, dict) else (raw, {})
+    choice(family, where, FAMILIES)
+    return family, arguments(mapping(given or {}, f"{where}.{family}"), f"{where}.{family}", FAMILIES[family])
+
+
+def _conditions(raw: Any, where: str) -> dict:
+    found = {str(key): value for key, value in mapping(raw, where).items()}
+    for key, value in found.items():
+        if isinstance(value, dict | list):
+            raise DataError(f"{where}.{key}: found {name_of(value)}, expected one value")
+    return found
+
+
+def _gates(raw: Any, where: str) -> dict:
+    from pipelines.gates import known_metrics
+
+    return mapping(raw, where, {str(metric): _bound for metric in known_metrics()})
+
+
+def _bound(raw: Any, where: str) -> dict | None:
+    """{min, max} of a gate; null lifts the gate."""
+    if raw is None:
+        return None
+    found = mapping(raw, where, {"min": number, "max": number})
+    if not found:
+        raise DataError(f"{where}: found no bound, expected {{min: NUMBER}} or {{max: NUMBER}}")
+    if found.get("min", float("-inf")) > found.get("max", float("inf")):
+        raise DataError(f"{where}: min is above max, which nothing can meet")
+    return found
+
+
+def _contract(raw: Any, where: str) -> tuple:
+    if not isinstance(raw, list):
+        raise DataError(f"{where}: found {name_of(raw)}, expected a list of `- expect_…: {{column: …}}`")
+    for i, item in enumerate(raw, 1):
+        item = mapping(item, f"{where}, item {i}")
+        if len(item) != 1 or not str(next(iter(item))).startswith("expect_"):
+            raise DataError(f"{where}, item {i}: expected one Great Expectations name (expect_…) and its arguments")
+        name, given = next(iter(item.items()))
+        mapping(given or {}, f"{where}, item {i}, {name}")
+    return tuple({name: given or {}} for item in raw for name, given in item.items())
+
+
+def _schedule(raw: Any, where: str) -> Schedule:
+    from zoneinfo import available_timezones
+
+    found = Schedule(**mapping(raw, where, {"cron": text, "timezone": text}, required=("cron",)))
+    from prefect._vendor.croniter import croniter
+
+    if not croniter.is_valid(found.cron):
+        raise DataError(f"{where}.cron: found {found.cron!r}, expected five cron fields such as \"0 2 * * *\"")
+    choice(found.timezone, f"{where}.timezone", available_timezones(), listed="a time zone such as UTC or Europe/Berlin")
+    return found
+
+
+_ROLES = {"target": text, "subject": text, "columns": _columns}
+_SAMPLE = {"rows": partial(number, low=1, high=1e9, whole=True), "balance": text, "where": _conditions}
+SHEET = {
+    "source": partial(_source, **_ROLES),
+    "holdout": _holdout,
+    "seed": partial(number, low=0, high=2**63 - 1, whole=True),
+    "generator": _generator,
+    "sample": lambda raw, where: Sample(**mapping(raw, where, _SAMPLE)),
+    "privacy": partial(mapping, sheet={"rare_below": partial(number, low=1, high=1e6, whole=True)}),
+    "gates": _gates,
+    "contract": _contract,
+    "publish": text,
+    "schedule": _schedule,
+}

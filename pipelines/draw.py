@@ -1,0 +1,39 @@
+"""`likeness sample`: rows from a saved model, outside a run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import yaml
+
+from generators.data import DataError
+from generators.synthesizer import PART, Synthesizer
+from pipelines.progress import each
+
+
+def draw(model: Path, rows: int, out: Path, where: list[str], balance: str | None, seed: int | None) -> str:
+    """Writes Parquet parts into the new folder `out`, whole or not at all. where: COLUMN=VALUE, values as in YAML."""
+    if out.exists():
+        raise DataError(f"--out {out}: found something there, expected a folder that does not exist yet")
+    synthesizer = Synthesizer.load(model)
+    conditions = {}
+    for text in where:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise DataError("--where: found no '=', expected COLUMN=VALUE")
+        conditions[name] = yaml.safe_load(value)
+    synthesizer.check(conditions, balance)
+    staging = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        staging.mkdir(parents=True)
+        provenance = {"likeness.synthetic": "true", "likeness.generator": synthesizer.family}
+        parts = synthesizer.parts(rows, where=conditions, balance=balance, seed=seed)
+        for i, part in enumerate(each(parts, "sampling", -(-rows // PART))):
+            pq.write_table(part.values.replace_schema_metadata(provenance), staging / f"part-{i:05d}.parquet")
+        staging.rename(out)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return f"{rows} rows in {out}"

@@ -1,0 +1,131 @@
+"""Where a pipeline keeps what: runs/NAME/VERSION stays inside and is readable by its owner only; real rows live in it shortly."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from generators.data import DataError, Schema, Table
+from pipelines.config import Entry
+
+REAL = "work"  # real rows of a run in progress, removed when it ends
+PACKAGES = ("generators", "validation", "privacy", "pipelines")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: an entry, and its version, which names everything that decides what is made. Same version, same bytes."""
+
+    entry: Entry
+    version: str
+
+    @property
+    def home(self) -> Path:
+        return home(self.entry)
+
+    @property
+    def folder(self) -> Path:
+        return self.home / self.version
+
+    @property
+    def real(self) -> Path:
+        return self.folder / REAL
+
+    def write(self, name: str, value: Any) -> Path:
+        """Writes a JSON file of the run, whole or not at all."""
+        path = self.folder / name
+        replace(path, json.dumps(value, indent=1, sort_keys=True, default=str))
+        return path
+
+    def read(self, name: str) -> Any:
+        return json.loads((self.folder / name).read_text())
+
+    def clean(self) -> None:
+        """Removes real rows that this run, or one of this pipeline that was killed, left behind. Needs the lock."""
+        for left in self.home.glob(f"*/{REAL}"):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def home(entry: Entry) -> Path:
+    return entry.root / "runs" / entry.name
+
+
+def version_of(entry: Entry, fingerprint: str) -> str:
+    """What names the run of this entry on a source with this fingerprint, by this program."""
+    return digest(entry.digest, fingerprint, code())[:12]
+
+
+def open_run(entry: Entry, version: str) -> Run:
+    """A run, its folder made for the owner's eyes only."""
+    run = Run(entry, version)
+    for folder in (entry.root / "runs", run.home, run.folder):
+        folder.mkdir(exist_ok=True, mode=0o700)
+    return run
+
+
+@contextmanager
+def alone(entry: Entry, waiting) -> Iterator[None]:
+    """One run of a pipeline at a time: a second one waits. The lock goes with the process, however that ends."""
+    folder = home(entry)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with open(folder / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def digest(*parts: str) -> str:
+    """sha256 over strings."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def code() -> str:
+    """sha256 of the program itself: another program is another version."""
+    root = Path(__file__).parents[1]
+    files = sorted(f for package in PACKAGES for f in (root / package).rglob("*") if f.suffix in (".py", ".html", ".md"))
+    return digest(*(hashlib.sha256(f.read_bytes()).hexdigest() for f in files))
+
+
+def hash_of(path: Path) -> str:
+    """sha256 of a file, or of all files of a folder by name."""
+    if path.is_dir():
+        return digest(*(f"{f.relative_to(path)} {hash_of(f)}" for f in sorted(path.rglob("*")) if f.is_file()))
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def replace(path: Path, text: str) -> None:
+    """Writes a file beside and moves it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text)
+    os.replace(beside, path)
+
+
+def write_table(table: Table, path: Path) -> None:
+    """A table as it is, Arrow types and all, with its schema beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.values.schema) as writer:
+        writer.write_table(table.values)
+    replace(path.with_suffix(".json"), json.dumps(table.schema.to_json()))
+
+
+def read_table(path: Path) -> Table:
+    if not path.is_file():
+        raise DataError(f"{path}: no such table")
+    with pa.memory_map(str(path)) as source:
+        values = pa.ipc.open_file(source).read_all()
+    return Table(values, Schema.from_json(json.loads(path.with_suffix(".json").read_text())))

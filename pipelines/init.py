@@ -1,0 +1,89 @@
+"""`likeness init SOURCE`: the flows.yaml entry for a source, with what was found in it, for a person to correct.
+
+Nothing of the data stands in it but the names and types of its columns.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
+
+from generators.data import DataError
+from pipelines import reading, sources
+from pipelines.config import Source, names
+
+
+def entry_for(source: str, *, root: Path = Path(), name: str | None = None) -> str:
+    """The text of an entry for a path, glob, folder, URL or scikit-learn dataset; the path is relative to `root`."""
+    kind = "dataset" if source in reading.DATASETS and not (root / source).exists() else "table"
+    values = sources.read(Source(kind, source), root=root)
+    target = reading.DATASETS[source] if kind == "dataset" else None
+    lines = [f"{name or name_of(source)}:", "  source:", f"    {kind}: {_yaml(source)}"]
+    lines.append(f"    target: {_yaml(target)}" if target else "    # target: COLUMN     what the utility check predicts")
+    lines.append(f"    # subject: {_guess(values)}    whose row it is; without it each row is its own subject")
+    lines.append("    columns:             # what was found; correct it here. Kinds: numeric, category, boolean, datetime, id, pii, text, drop")
+    lines += [_line(name, column, name == target) for name, column in zip(values.column_names, values.columns, strict=True)]
+    lines += ["  holdout: 0.25          # kept apart to judge with", "  seed: 0", "  generator: gmm"]
+    lines += ["  privacy: {rare_below: 10}   # values of fewer subjects than this are not learned", "  publish: published", ""]
+    return "\n".join(lines)
+
+
+def write_entry(config_path: str | Path, text: str) -> str:
+    """Adds an entry to a flows.yaml, made where there is none. A name that it already holds is refused. Returns the name."""
+    path = Path(config_path)
+    name = next(iter(yaml.safe_load(text)))
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    if before.strip() and name in names(path):
+        raise DataError(f"{path}: already holds a pipeline {name!r}; choose another name, or take that entry out first")
+    if before.strip():
+        text = before.rstrip("\n") + "\n\n" + text
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        os.replace(scratch, path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from None
+    return name
+
+
+def name_of(source: str) -> str:
+    """A pipeline's name from a path: `data/adult train.csv.gz` is adult-train; a glob takes its folder's."""
+    steps = [s for s in re.split(r"[/\\]", source.split("://")[-1]) if s and not set("*?[") & set(s)]
+    stem = re.sub(r"(\.(csv|tsv|parquet|pq|gz))+$", "", steps[-1]) if steps else ""
+    return re.sub(r"[^A-Za-z0-9_]+", "-", stem).strip("-")[:100] or "table"
+
+
+def _guess(values: pa.Table) -> str:
+    """The first column that looks like the id of people with several rows each."""
+    from privacy.disclosure import KEY
+    from privacy.personal import snake
+
+    for name, column in zip(values.column_names, values.columns, strict=True):
+        if KEY.search(snake(name)) and not pa.types.is_nested(column.type) and 20 < pc.count_distinct(column).as_py() < len(column):
+            return _yaml(name)
+    return "COLUMN"
+
+
+def _line(name: str, values: pa.ChunkedArray, target: bool) -> str:
+    from privacy.disclosure import detect_one
+
+    try:
+        column = detect_one(name, values, target=target)
+        declared, comment = {"kind": column.kind, **column.options}, str(values.type)
+    except DataError as error:
+        declared = {"kind": "drop"}
+        comment = f"{values.type}; LOOK HERE: {str(error).split(': ', 1)[-1].split('; declare it')[0]}"
+    flow = ", ".join(f"{key}: {_yaml(value)}" for key, value in declared.items())
+    return f"      {_yaml(name)}: {{{flow}}}  # {comment}"
+
+
+def _yaml(value: str) -> str:
+    """A string as one YAML scalar, quoted only where it must be."""
+    text = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=10**6).strip()
+    return text[1:-1]

@@ -1,0 +1,40 @@
+"""`--dry-run`: what a run would do, without doing it or writing anything."""
+
+from __future__ import annotations
+
+from generators.encoding.table import TableEncoder
+from pipelines import gates, sources
+from pipelines.config import Entry
+from pipelines.publish import writable
+
+BASE_MB = 750  # what Python, torch, scikit-learn and Great Expectations take
+BASE_S = 20  # seconds: starting Prefect, importing, judging a small table
+
+
+def plan(entry: Entry) -> str:
+    """Rows, columns and kinds, model size, memory and time. Raises DataError for what `run` would refuse at once."""
+    import torch
+
+    from generators.registry import FAMILIES
+
+    train, holdout = sources.load_split(entry)
+    encoder = TableEncoder(entry.rare_below).fit(train, rng=torch.Generator().manual_seed(entry.seed))
+    model = FAMILIES[entry.family](encoder.layout, **entry.arguments)
+    wanted = gates.gates(train.schema, entry.gates)
+    rows, width = entry.sample.rows or len(train), len(encoder.layout)
+    memory = BASE_MB + (3 * (train.values.nbytes + holdout.values.nbytes) + 40 * len(train) * width + 24 * rows * len(train.schema.columns)) / 1e6
+    seconds = BASE_S + 1.2e-5 * len(train) * width + 2e-5 * (len(train) + rows) * len(train.schema.columns)
+    lines = [
+        f"{entry.name}: {entry.source.kind} {entry.source.location}",
+        f"  rows       {len(train)} to learn from, {len(holdout)} held out, {rows} to publish",
+        f"  subjects   {int(train.subjects.max()) + 1} to learn from, by {train.schema.subject or 'row'}",
+        f"  generator  {entry.family} {dict(entry.arguments) or 'with its defaults'}: {width} fields, {model.size(len(train))}",
+        f"  protected  values of fewer than {entry.rare_below} subjects",
+        f"  about      {memory:.0f} MB and {seconds:.0f} s on two cores",
+        f"  publish    {entry.publish}, if " + ", ".join(f"{m} {' '.join(f'{k} {v:g}' for k, v in b.items())}" for m, b in wanted.items()),
+        "  columns",
+    ]
+    writable(entry)
+    for column, field in zip(train.schema.columns, train.schema.arrow, strict=True):
+        lines.append(f"    {column.name:32} {column.kind:10} {field.type}{'  target' if column.name == train.schema.target else ''}")
+    return "\n".join(lines)

@@ -1,0 +1,124 @@
+"""Publishing: everything into a staging folder, one move, then the pointer. A reader never sees half a dataset.
+
+What leaves the house: data/part-*.parquet, manifest.json with verdicts but no figure of an attack, card.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from generators.data import DataError
+from pipelines import card
+from pipelines.config import Entry
+from pipelines.house import Run, hash_of, replace
+
+
+def shelf(entry: Entry) -> str:
+    """The folder or URL that holds the versions of a pipeline."""
+    return f"{entry.publish.rstrip('/')}/{entry.name}" if "://" in entry.publish else str(entry.root / entry.publish / entry.name)
+
+
+def target(run: Run) -> str:
+    """The folder or URL of this version."""
+    return f"{shelf(run.entry)}/{run.version}"
+
+
+def writable(entry: Entry) -> None:
+    """Raises DataError if nothing can be written where it is to be published."""
+    if "://" in entry.publish:
+        return
+    folder = Path(shelf(entry))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as problem:
+        raise trouble(problem, f"publish: {entry.publish}") from None
+
+
+def trouble(problem: OSError, where: str) -> DataError:
+    """An OSError in words: no permission, disk full."""
+    what = {errno.ENOSPC: "no space left on the disk", errno.EDQUOT: "the disk quota is used up", errno.EACCES: "no permission to write"}
+    found = what.get(problem.errno) or os.strerror(problem.errno or errno.EIO).lower()
+    return DataError(f"{where}: found {found}, expected a folder that can be written to")
+
+
+def manifest(run: Run, facts: dict) -> dict[str, Any]:
+    """Who made this from what, and how: enough to make it again and to check that nothing was changed since."""
+    parts = [{"file": f"data/{p.name}", "sha256": hash_of(p)} for p in sorted((run.folder / "data").glob("*.parquet"))]
+    return {
+        "name": run.entry.name, "version": run.version, "created": facts["created"], "synthetic": True, "rows": facts["sample"]["rows"], "parts": parts,
+        "source": {key: facts["source"][key] for key in ("kind", "location", "fingerprint")},
+        "configuration": run.entry.to_json(), "configuration_sha256": run.entry.digest, "seed": run.entry.seed,
+        "generator": run.entry.family, "software": facts["software"], "device": facts["device"],
+        "verdict": facts["verdict"]["verdict"], "verdicts": {row["metric"]: row["verdict"] for row in facts["verdict"]["rows"]},
+        "privacy": {"rare_below": run.entry.rare_below, "differential_privacy": None},
+    }  # fmt: skip
+
+
+def publish(run: Run, facts: dict) -> str:
+    """Publishes data/ of the run unless this version is there already; then points latest.json at it. Returns where."""
+    where = target(run)
+    if "://" in where:
+        _publish_to_url(run, where, facts)
+        return where
+    folder = Path(where)
+    try:
+        for left in folder.parent.glob(".staging-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        if not folder.exists():
+            staging = folder.with_name(f".staging-{run.version}")
+            shutil.copytree(run.folder / "data", staging / "data")
+            for name, text in _papers(run, facts).items():
+                replace(staging / name, text)
+            os.rename(staging, folder)
+        replace(folder.parent / "latest.json", _pointer(run))
+    except OSError as problem:
+        raise trouble(problem, f"publish: {run.entry.publish}") from None
+    return where
+
+
+def published(run: Run) -> bool:
+    """Whether this very version is there, whole and unchanged."""
+    folder = Path(target(run))
+    try:
+        stated = json.loads((folder / "manifest.json").read_text())["parts"]
+        return all(hash_of(folder / part["file"]) == part["sha256"] for part in stated)
+    except (OSError, KeyError, ValueError):
+        return False
+
+
+def _papers(run: Run, facts: dict) -> dict[str, str]:
+    return {"manifest.json": json.dumps(manifest(run, facts), indent=1, sort_keys=True), "card.md": card.render(facts)}
+
+
+def _pointer(run: Run) -> str:
+    return json.dumps({"name": run.entry.name, "version": run.version, "path": run.version})
+
+
+def _publish_to_url(run: Run, where: str, facts: dict) -> None:
+    """Object stores know no move: parts first, the manifest after them, the pointer last."""
+    import fsspec
+
+    fs, path = fsspec.core.url_to_fs(where)
+    try:
+        if not fs.exists(f"{path}/manifest.json"):
+            fs.makedirs(f"{path}/data", exist_ok=True)
+            for part in sorted((run.folder / "data").glob("*.parquet")):
+                fs.put(str(part), f"{path}/data/{part.name}")
+            for name, text in reversed(_papers(run, facts).items()):
+                fs.pipe(f"{path}/{name}", text.encode())
+        fs.pipe(f"{path.rsplit('/', 1)[0]}/latest.json", _pointer(run).encode())
+    except OSError as problem:
+        raise trouble(problem, f"publish: {run.entry.publish}") from None
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,99 @@
+"""Prefect, quiet and at home: its settings, and a server on loopback that ends with the process that started it.
+
+Import this before prefect: `settle` sets the environment that prefect reads once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+STARTS_WITHIN = 120  # seconds
+
+
+def settle(root: Path) -> None:
+    """Prefect keeps its state beside flows.yaml, calls nobody, and prints nothing of its own. What is set already stays."""
+    home = Path(root).resolve() / ".prefect"
+    quiet = {
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",
+        "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_TO_API_ENABLED": "false",
+        "PREFECT_CLI_PROMPT": "false",
+    }
+    for key, value in quiet.items():
+        os.environ.setdefault(key, value)
+    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+@contextmanager
+def server(services: bool = False) -> Iterator[Callable[[], str]]:
+    """The Prefect API that is configured, or that of a server of our own, started at once, for the time of the block.
+
+    services: also what schedules flow runs. Yields a function that waits for the server and returns its address.
+    """
+    if os.environ.get("PREFECT_API_URL"):
+        yield lambda: os.environ["PREFECT_API_URL"]
+        return
+    process, url = start(services)
+    os.environ["PREFECT_API_URL"] = url
+    try:
+        yield lambda: wait(process, url)
+    finally:
+        del os.environ["PREFECT_API_URL"]
+        process.terminate()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def start(services: bool) -> tuple[subprocess.Popen, str]:
+    """Starts a server on a free port of loopback. One at a time makes its database, the others wait for it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    flags = {"PREFECT_UI_ENABLED": "0"} if services else {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen(
+        [*command, "--log-level", "critical", "--lifespan", "on"],
+        env=os.environ | flags,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+    )  # fmt: skip
+    return process, f"http://127.0.0.1:{port}/api"
+
+
+def wait(process: subprocess.Popen, url: str) -> str:
+    """Returns the address when the server answers. Raises RuntimeError if it ends or does not answer in time."""
+    with open(Path(os.environ["PREFECT_HOME"]) / ".starting", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        until = time.monotonic() + STARTS_WITHIN
+        while time.monotonic() < until:
+            if process.poll() is not None:
+                raise RuntimeError(f"the Prefect server ended with code {process.returncode} before it answered")
+            try:
+                with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+                    if answer.status == 200:
+                        return url
+            except OSError:
+                time.sleep(0.1)
+        raise RuntimeError(f"the Prefect server did not answer within {STARTS_WITHIN} s")
+
+
+def _end_with_parent() -> None:
+    """The kernel ends the server when the process that started it is gone, even by SIGKILL."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)

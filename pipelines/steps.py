@@ -1,0 +1,158 @@
+"""What a run does, step by step, as plain functions of a Run. Each leaves files in the run's folder and returns a small dict."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from generators.data import Table
+from generators.synthesizer import PART, Synthesizer
+from pipelines import gates, sources
+from pipelines.house import Run, hash_of, open_run, read_table, version_of, write_table
+from pipelines.progress import each, log
+from validation.score import Score
+
+NATURAL = "natural"  # where a condition is asked for: what the model makes without it, which fidelity is judged on
+_loaded: dict[str, tuple[Table, Table]] = {}
+
+
+def preflight(entry) -> Run:
+    """Reads the source and finds what is wrong with it or with the request, before anything is started."""
+    fingerprint = sources.fingerprint(entry.source, root=entry.root)
+    if not isinstance(entry.holdout, float):
+        fingerprint += sources.fingerprint(entry.holdout, root=entry.root)
+    version = version_of(entry, fingerprint)
+    if version not in _loaded:
+        tables = sources.load_split(entry)
+        gates.gates(tables[0].schema, entry.gates)
+        _loaded.clear()
+        _loaded[version] = tables
+    run = open_run(entry, version)
+    run.write("source.json", _facts(run, fingerprint, *_loaded[version]))
+    return run
+
+
+def _facts(run: Run, fingerprint: str, train: Table, holdout: Table) -> dict:
+    source, schema = run.entry.source, train.schema
+    columns = [
+        {"name": c.name, "kind": c.kind, "type": str(f.type), "nullable": f.nullable, "options": dict(c.options)}
+        for c, f in zip(schema.columns, schema.arrow, strict=True)
+    ]
+    return {
+        "kind": source.kind, "location": source.location, "fingerprint": fingerprint,
+        "rows": len(train) + (len(holdout) if isinstance(run.entry.holdout, float) else 0),
+        "subjects": int(train.subjects.max()) + 1, "train": len(train), "holdout": len(holdout),
+        "subject": schema.subject, "target": schema.target, "columns": columns,
+    }  # fmt: skip
+
+
+def ingest(run: Run) -> dict:
+    """Splits the source by subject into what is learned from and what is held out."""
+    train, holdout = _loaded.pop(run.version, None) or sources.load_split(run.entry)
+    write_table(train, run.real / "train.arrow")
+    write_table(holdout, run.real / "holdout.arrow")
+    log.info("%s: %d rows to learn from, %d held out, %d columns", run.entry.name, len(train), len(holdout), len(train.schema.columns))
+    return {"train": len(train), "holdout": len(holdout)}
+
+
+def contract(run: Run) -> dict:
+    """Infers what the source promises, and checks that the source keeps it and what the user demands of it."""
+    from validation import contract as suite
+
+    train, holdout = read_table(run.real / "train.arrow"), read_table(run.real / "holdout.arrow")
+    inferred = suite.infer(train, run.entry.rare_below)
+    demanded = [dict(item) for item in run.entry.contract]
+    checked = suite.check(train, [*inferred, *demanded])
+    if demanded:
+        held = suite.check(holdout, demanded)
+        checked["success"] &= held["success"]
+        checked["expectations"] += held["expectations"]
+    path = run.write("contract.json", {"suite": inferred, "demanded": demanded, "source": checked})
+    return {"path": str(path), "sha256": hash_of(path)}
+
+
+def fit(run: Run) -> dict:
+    """Fits the generator and saves it under model/."""
+    entry, start = run.entry, time.monotonic()
+    train = read_table(run.real / "train.arrow")
+    model = Synthesizer(entry.family, rare_below=entry.rare_below, seed=entry.seed, **entry.arguments)
+    model.fit(train, log=log.info)
+    model.check(entry.sample.where, entry.sample.balance)
+    beside = run.folder / ".model"
+    shutil.rmtree(beside, ignore_errors=True)
+    model.save(beside)
+    facts = {
+        "family": entry.family, "arguments": dict(entry.arguments), "seconds": time.monotonic() - start,
+        "parameters": model.parameters, "curve": model.curve, "device": "cpu", "protected": model.protected,
+    }  # fmt: skip
+    (beside / "fit.json").write_text(json.dumps(facts))
+    path = run.folder / "model"
+    shutil.rmtree(path, ignore_errors=True)
+    beside.rename(path)
+    log.info("%s: fitted in %.1f s", entry.family, facts["seconds"])
+    return {"path": str(path), "sha256": hash_of(path)}
+
+
+def sample(run: Run) -> dict:
+    """Draws the rows to publish into data/, part by part, and an unconditioned draw for the judges where a condition is asked."""
+    asked, model = run.entry.sample, Synthesizer.load(run.folder / "model")
+    start, natural = time.monotonic(), run.read("source.json")["train"]
+    rows = asked.rows or natural
+    path = run.folder / "data"
+    shutil.rmtree(path, ignore_errors=True)
+    _draw(run, model, path, rows, dict(asked.where), asked.balance)
+    shutil.rmtree(run.folder / NATURAL, ignore_errors=True)
+    if asked.where or asked.balance:
+        _draw(run, model, run.folder / NATURAL, natural, {}, None)
+    facts = {"rows": rows, "parts": -(-rows // PART), "where": dict(asked.where), "balance": asked.balance, "seconds": time.monotonic() - start}
+    run.write("sample.json", facts)
+    log.info("%d rows drawn in %.1f s", rows, facts["seconds"])
+    return {"path": str(path), "sha256": hash_of(path)}
+
+
+def _draw(run: Run, model: Synthesizer, folder: Path, rows: int, where: dict, balance: str | None) -> None:
+    folder.mkdir()
+    provenance = {"likeness.synthetic": "true", "likeness.generator": run.entry.family, "likeness.pipeline": run.entry.name, "likeness.version": run.version}
+    parts = model.parts(rows, where=where, balance=balance)
+    for i, part in enumerate(each(parts, "sampling", -(-rows // PART))):
+        pq.write_table(part.values.replace_schema_metadata(provenance), folder / f"part-{i:05d}.parquet")
+
+
+def _published(run: Run, schema, folder: str) -> Table:
+    parts = [pq.read_table(p) for p in sorted((run.folder / folder).glob("*.parquet"))]
+    return Table.of(pa.concat_tables(parts).replace_schema_metadata(None), schema)
+
+
+def judge(run: Run) -> dict:
+    """Runs every judge and attack, and the contract, on what would be published."""
+    from validation import contract as suite
+
+    train, holdout = read_table(run.real / "train.arrow"), read_table(run.real / "holdout.arrow")
+    published = _published(run, train.schema, "data")
+    natural = _published(run, train.schema, NATURAL) if (run.folder / NATURAL).is_dir() else published
+    names = [name for name in gates.METRICS if name != "utility.target" or train.schema.target]
+    scores: list[dict] = []
+    for name in each(names, "judging", len(names)):
+        start = time.monotonic()
+        table = published if name.startswith("privacy.") else natural
+        score: Score = gates.METRICS[name](train, holdout, table, seed=run.entry.seed, rare_below=run.entry.rare_below)
+        scores.append(score.to_json() | {"seconds": time.monotonic() - start})
+        log.info("%s measured in %.1f s", name, scores[-1]["seconds"])
+    contract = run.read("contract.json")
+    contract["synthetic"] = suite.check(natural, contract["suite"])
+    if contract["demanded"]:
+        demanded = suite.check(published, contract["demanded"])
+        contract["synthetic"]["success"] &= demanded["success"]
+        contract["synthetic"]["expectations"] += demanded["expectations"]
+    path = run.write("judged.json", {"scores": scores, "contract": {k: contract[k] for k in ("source", "synthetic")}})
+    return {"path": str(path), "sha256": hash_of(path)}
+
+
+def schema_of(run: Run):
+    """The schema of the rows that are published."""
+    return Synthesizer.load(run.folder / "model").encoder.schema

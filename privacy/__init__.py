@@ -1,0 +1,14 @@
+"""What does the synthetic table give away? Attacks, each with a control, an interval and a positive control.
+
+A judge is `judge(train, holdout, synthetic, *, seed=0, rare_below=10) -> Score`, found here by the name of its metric.
+"""
+
+from validation import lazily
+
+JUDGES = {
+    "privacy.copies": lazily("privacy.copies:copies"),
+    "privacy.membership": lazily("privacy.membership:membership"),
+    "privacy.attribute": lazily("privacy.attribute:attribute"),
+    "privacy.rare": lazily("privacy.rare:rare"),
+    "privacy.disclosure": lazily("privacy.verbatim:disclosure"),
+}

@@ -1,0 +1,77 @@
+"""By subject: how tables are split, sampled and bootstrapped, and what an interval is.
+
+A judge never draws rows: rows of one person hang together, so the person is the unit everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from generators.data import Table
+
+LEAST = 50  # subjects on each side below which a share or an area cannot be told from chance
+NORMAL = 1.959963984540054  # the 97.5 % point of the standard normal
+
+
+def count(table: Table) -> int:
+    """How many subjects a table holds."""
+    return int(table.subjects.max(initial=-1)) + 1
+
+
+def weights(subjects: np.ndarray, draws: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """`draws` bootstrap samples of the subjects: how often each row is in the sample, (rows,) float."""
+    n = int(subjects.max(initial=-1)) + 1
+    for _ in range(draws):
+        yield np.bincount(rng.integers(n, size=n), minlength=n).astype(float)[subjects]
+
+
+def split(table: Table, parts: int, rng: np.random.Generator) -> list[Table]:
+    """The table in `parts` disjoint parts of (nearly) equally many subjects."""
+    part = rng.permutation(np.arange(count(table)) % parts)[table.subjects]
+    return [table.take(part == i) for i in range(parts)]
+
+
+def sample(table: Table, rows: int, rng: np.random.Generator) -> Table:
+    """Whole subjects at random, about `rows` rows of them (at least one subject); the table itself where it is no larger."""
+    if len(table) <= rows:
+        return table
+    keep = rng.permutation(count(table)) < max(1, round(count(table) * rows / len(table)))
+    return table.take(keep[table.subjects])
+
+
+def interval(value: float, drawn: list[float] | np.ndarray, low: float = -math.inf, high: float = math.inf) -> tuple[float, float]:
+    """95 % interval, value ± 1.96 times the standard deviation of its bootstrap values, inside [low, high]."""
+    drawn = np.asarray(drawn, float)
+    drawn = drawn[np.isfinite(drawn)]
+    error = NORMAL * float(drawn.std(ddof=1)) if len(drawn) > 1 else 0.0
+    return max(low, value - error), min(high, value + error)
+
+
+def auc(scores: np.ndarray, positive: np.ndarray) -> Callable[..., float]:
+    """The area under the ROC curve as a function of row weights (none: all equal), sorted once.
+
+    AUC = P(score of a positive > score of a negative) + P(equal) / 2; 0.5 is chance.
+    """
+    order = np.unique(scores, return_inverse=True)[1]
+    positive = positive.astype(float)
+    size = int(order.max(initial=-1)) + 1
+
+    def area(weight: np.ndarray | None = None) -> float:
+        weight = np.ones(len(positive)) if weight is None else weight
+        up = np.bincount(order, weight * positive, size)
+        down = np.bincount(order, weight * (1 - positive), size)
+        pairs = up.sum() * down.sum()
+        return float((up * (np.cumsum(down) - down / 2)).sum() / pairs) if pairs else math.nan
+
+    return area
+
+
+def too_few(train: Table, holdout: Table, synthetic: Table, least: int = LEAST) -> str | None:
+    """In plain words, which of the tables has fewer subjects than can be judged; None if none has."""
+    for name, table in (("train", train), ("holdout", holdout), ("synthetic", synthetic)):
+        if count(table) < least:
+            return f"{name} has {count(table)} subjects, {least} are needed"
+    return None
