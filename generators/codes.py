@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from generators.layout import Given, Layout
 
+STRONG = 0.25  # nats of dependence from which a number and the field that says whether it counts are joined with others
 LOOK = 10_000  # rows from which dependence between fields is estimated
 END = 1e-6  # the tails of the normal that are cut off
 
 
 class Codes(nn.Module):
-    """Blocks b = 0 .. B - 1 with codes offsets[b] .. offsets[b + 1] - 1; code V = offsets[B] stands for a combination never seen.
+    """Blocks b = 0 .. B - 1 with codes offsets[b] .. offsets[b + 1] - 1; code V = offsets[B] stands for a combination never seen,
+    and V + 1 for a number that its gate switches off in this row, where the gate is in another block.
 
     blocks:       the fields of each block
     combinations: for each block (codes, fields of the block) int64, the bin or class of each field
@@ -39,13 +41,19 @@ class Codes(nn.Module):
         """x (n, all fields). Joins blocks while their mutual information is above `join` nats and they have <= `most` codes."""
         edges = [_edges(layout.fields[i].cuts, bins) if i in fields and not layout.fields[i].classes else torch.empty(0) for i in range(len(layout))]
         level = _levels(layout, edges, x)
-        blocks = []
-        for i in fields:  # a field belongs with the one that says whether it counts
-            home = next((b for b in blocks if layout.fields[i].gate in b), None)
-            home.append(i) if home else blocks.append([i])
-        some = level[:LOOK]
-        labels = [torch.unique((some[:, b] * _radix(layout, edges, b)).sum(1), return_inverse=True)[1] for b in blocks]
-        blocks = _join(blocks, labels, join, most)
+        columns: list[list[int]] = []
+        for i in fields:  # a gated number with its gate
+            home = next((c for c in columns if layout.fields[i].gate in c), None)
+            home.append(i) if home else columns.append([i])
+
+        def joined(blocks: list[list[int]], least: float) -> list[list[int]]:
+            some = level[:LOOK]
+            return _join(blocks, [_number(some, layout, edges, b) for b in blocks], least, most)
+
+        blocks = joined(columns, max(join, STRONG))
+        alone = [b for b in blocks if b in columns and any(layout.fields[i].gate in b for i in b)]
+        numbers = [[i] for b in alone for i in b if layout.fields[i].gate is not None]  # where a column is missing is a matter of its own
+        blocks = joined([[i for i in b if b not in alone or layout.fields[i].gate is None] for b in blocks], join) + numbers
         combinations = []
         for b in blocks:
             radix = _radix(layout, edges, b)
@@ -58,14 +66,20 @@ class Codes(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """x (n, fields) -> codes (n, B)."""
-        level = _levels(self.layout, list(self.edges), x)
+        level, active = _levels(self.layout, list(self.edges), x), self.layout.active(x)
         out = torch.empty(len(x), len(self.blocks), dtype=torch.long)
         for b, (fields, table) in enumerate(zip(self.blocks, self.combinations, strict=True)):
             radix = _radix(self.layout, self.edges, fields)
             keys, wanted = (table * radix).sum(1), (level[:, fields] * radix).sum(1)  # tables are sorted, so keys are
             place = torch.searchsorted(keys, wanted).clamp_max(len(keys) - 1)
             out[:, b] = torch.where(keys[place] == wanted, self.offsets[b] + place, self.size)
+            if self._apart(fields):
+                out[~active[:, fields[0]], b] = self.size + 1
         return out
+
+    def _apart(self, fields: list[int]) -> bool:
+        """Whether a block is one number whose gate is elsewhere."""
+        return len(fields) == 1 and self.layout.fields[fields[0]].gate is not None
 
     def decode(self, codes: Tensor, x: Tensor, *, rng: torch.Generator) -> None:
         """Writes codes (n, B) into x (n, fields), at random inside bins; what a gate switches off stays 0."""
@@ -91,9 +105,10 @@ class Codes(nn.Module):
     def allowed(self, given: Given) -> Tensor:
         """What one request (one row of values) leaves: bool (V,)."""
         level = _levels(self.layout, list(self.edges), given.values[:1])[0]
+        active = self.layout.active(given.values[:1])[0]
         keep = []
         for fields, table in zip(self.blocks, self.combinations, strict=True):
-            fixed = torch.tensor([bool(given.mask[i]) for i in fields])
+            fixed = torch.tensor([bool(given.mask[i] and (active[i] or not self._apart(fields))) for i in fields])
             keep.append(((table == level[fields]) | ~fixed).all(1))
         return torch.cat(keep)
 
@@ -117,6 +132,11 @@ def _levels(layout: Layout, edges: list[Tensor], x: Tensor) -> Tensor:
         elif len(edges[i]):
             out[:, i] = torch.bucketize(x[:, i].contiguous(), edges[i][1:-1])
     return out * layout.active(x)
+
+
+def _number(level: Tensor, layout: Layout, edges, fields: list[int]) -> Tensor:
+    """Levels of a block's fields -> one number 0 .. k - 1 for each row, (n,)."""
+    return torch.unique((level[:, fields] * _radix(layout, edges, fields)).sum(1), return_inverse=True)[1]
 
 
 def _radix(layout: Layout, edges, fields: list[int]) -> Tensor:

@@ -43,7 +43,7 @@ class GMM(nn.Module):
     passes:     passes over the data at most
     """
 
-    def __init__(self, layout: Layout, components: int | None = None, numbers: str = "auto", bins: int | None = None, join: float = 0.03, passes: int = 12):
+    def __init__(self, layout: Layout, components: int | None = None, numbers: str = "auto", bins: int | None = None, join: float = 0.06, passes: int = 12):
         super().__init__()
         if numbers not in ("auto", "binned", "gaussian"):
             raise ValueError(f"numbers: found {numbers!r}, expected auto, binned or gaussian")
@@ -192,8 +192,8 @@ class _Recipe:
         self.train, self.held_out = _prepare(blank, x), _prepare(blank, held_out)
         self.density = float(_log_density(blank, held_out).mean())
         if self.codes is not None:
-            held = torch.bincount(self.codes.encode(x).reshape(-1), minlength=self.codes.size + 1)[:-1].float()
-            self.margins = held / torch.zeros(len(self.codes.blocks)).index_add_(0, self.codes.block_of, held)[self.codes.block_of]
+            held = torch.bincount(self.codes.encode(x).reshape(-1), minlength=self.codes.size + 2)[:-2].float()
+            self.margins = held / torch.zeros(len(self.codes.blocks)).index_add_(0, self.codes.block_of, held)[self.codes.block_of].clamp_min(1)
         self.group, share = self.starts()
         self.start = "clusters" if share > EXPLAINED else "rows"
         if self.gaussian:
@@ -221,7 +221,7 @@ class _Recipe:
             upper = coarse.leaves[0].strength
         for leaf in leaves:
             if isinstance(leaf, Tables):
-                leaf.start(self.codes.encode(rows).clamp_max(self.codes.size - 1), self.margins, parents, upper)
+                leaf.start(self.codes.encode(rows), self.margins, parents, upper)
             else:
                 leaf.start(rows, self.pooled)
         if start == "clusters":

@@ -35,7 +35,7 @@ class Tables(nn.Module):
         super().__init__()
         self.codes = codes
         V, B = codes.size, len(codes.blocks)
-        self.register_buffer("log_theta", torch.zeros(V + 1, components))  # row V: a combination never seen
+        self.register_buffer("log_theta", torch.zeros(V + 2, components))  # row V: a combination never seen; V + 1: switched off
         self.register_buffer("strength", torch.ones(B))
         self.margins, self.parents, self.upper = torch.empty(0), None, torch.ones(B)
         self.pure: int | None = None  # a block of which each component keeps to the codes that it started with
@@ -44,7 +44,7 @@ class Tables(nn.Module):
         """Each component starts as one row, codes (K, B), half margins. parents (K,): under which coarser component it is."""
         self.margins, self.parents = margins, parents
         self.upper = self.upper if upper is None else upper
-        counts = torch.zeros(self.codes.size + 1, len(rows)).scatter_add_(0, rows.t(), torch.ones(rows.t().shape))[:-1]
+        counts = torch.zeros(self.codes.size + 2, len(rows)).scatter_add_(0, rows.t(), torch.ones(rows.t().shape))[:-2]
         self._set(counts, margins[:, None].expand_as(counts))
 
     def prepare(self, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -52,7 +52,7 @@ class Tables(nn.Module):
         out = []
         for codes in self.codes.encode(x).split(CHUNK):
             flat = codes.t().reshape(-1)
-            held = torch.bincount(flat, minlength=self.codes.size + 1)[:-1]
+            held = torch.bincount(flat, minlength=self.codes.size + 2)[:-2]
             rows = torch.argsort(flat, stable=True)[: int(held.sum())] % len(codes)
             out.append((codes, rows, held.cumsum(0) - held))
         return out
@@ -69,9 +69,9 @@ class Tables(nn.Module):
         self._set(counts, self._prior(counts))
 
     def _set(self, counts: Tensor, prior: Tensor) -> None:
-        self.log_theta[:-1] = self._smooth(counts, prior, self.strength).clamp_min(NEVER).log()
+        self.log_theta[:-2] = self._smooth(counts, prior, self.strength).clamp_min(NEVER).log()
         unseen = 1 / (self._per_block(counts).sum(1) + 1)  # as if one more row had held it
-        self.log_theta[-1] = float(unseen.log().mean())
+        self.log_theta[-2] = float(unseen.log().mean())
 
     def _per_block(self, counts: Tensor) -> Tensor:
         """(V, K) -> (B, K)."""
@@ -79,7 +79,7 @@ class Tables(nn.Module):
 
     def _smooth(self, counts: Tensor, prior: Tensor, strength: Tensor) -> Tensor:
         raised = counts + strength[self.codes.block_of][:, None] * prior
-        return raised / self._per_block(raised)[self.codes.block_of]
+        return raised / self._per_block(raised).clamp_min(1e-30)[self.codes.block_of]
 
     def _prior(self, counts: Tensor) -> Tensor:
         if self.parents is None:
@@ -106,7 +106,7 @@ class Tables(nn.Module):
 
     def _theta(self) -> Tensor:
         """(V, K): probabilities, zero where they are as good as zero."""
-        theta = self.log_theta[:-1].exp()
+        theta = self.log_theta[:-2].exp()
         return torch.where(theta > 2 * NEVER, theta, 0.0)
 
     def keep(self, k: Tensor) -> None:
