@@ -79,14 +79,16 @@ def publish(run: Run, facts: dict) -> str:
             for name, text in _papers(run, facts).items():
                 replace(staging / name, text)
             os.rename(staging, folder)
+        elif not unchanged(run):
+            raise DataError(f"{where}: does not hold what its manifest says, found parts changed since they were published; move it away and run again")
         replace(folder.parent / "latest.json", _pointer(run))
     except OSError as problem:
         raise trouble(problem, f"publish: {run.entry.publish}") from None
     return where
 
 
-def published(run: Run) -> bool:
-    """Whether this very version is there, whole and unchanged."""
+def unchanged(run: Run) -> bool:
+    """Whether this version, published before, is whole and as its manifest says."""
     folder = Path(target(run))
     try:
         stated = json.loads((folder / "manifest.json").read_text())["parts"]

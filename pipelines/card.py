@@ -1,0 +1,67 @@
+"""The dataset card: what a data steward reads beside a published table, in Markdown.
+
+It leaves the house. So it carries verdicts as words and nothing that was measured: no score, no attack figure, no real statistic.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import ChainableUndefined, Environment, FileSystemLoader
+
+from pipelines.report import TITLES, tidy
+
+MADE = {  # kind -> how its values came to be
+    "numeric": "drawn from the model, extremes within protected limits",
+    "category": "drawn from the model, rare values left out",
+    "boolean": "drawn from the model",
+    "datetime": "drawn from the model, extremes within protected limits",
+    "id": "issued anew",
+    "pii": "invented",
+    "text": "invented",
+}
+
+
+def render(facts: Mapping[str, Any]) -> str:
+    """The card, from the same facts as the report; whatever is missing is left out, never an error."""
+    facts = tidy(facts)
+    rows = (facts.get("verdict") or {}).get("rows") or []
+    checks = [(TITLES.get(r.get("metric"), (r.get("metric"),))[0], word(r.get("verdict"))) for r in rows]
+    kept = ((facts.get("contract") or {}).get("synthetic") or {}).get("success")
+    if isinstance(kept, bool):
+        checks.append(("Contract: types, empty shares, ranges, allowed values", word("PASS" if kept else "FAIL")))
+    source = facts.get("source") or {}
+    columns = [c | {"made": MADE.get(c.get("kind")), "role": role(c.get("name"), source)} for c in source.get("columns") or []]
+    context = {"facts": facts, "checks": checks, "columns": columns, "verdict": word((facts.get("verdict") or {}).get("verdict"))}
+    context |= {"origin": place(source.get("location")), "where": (facts.get("sample") or {}).get("where") or {}}
+    made = Environment(loader=FileSystemLoader(Path(__file__).parent), finalize=plain, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True)
+    return made.get_template("card.md").render(context).strip() + "\n"
+
+
+def plain(value: Any) -> str:
+    """Text that Markdown shows as it is: no markup, no table cell, no HTML and no link can begin in it. Every printed value comes by here."""
+    if value is None or isinstance(value, ChainableUndefined):
+        return "–"
+    text = re.sub(r"\s+", " ", f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)).strip()
+    text = re.sub(r"([\\`*{}\[\]()|~$#!^])", r"\\\1", text)
+    text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # one within a word means nothing
+    return html.escape(re.sub(r"(?i)\b(www)\.", r"\1\.", text.replace("://", r":\/\/")), quote=False)
+
+
+def word(verdict: Any) -> str:
+    """One of the three verdicts; what is none of them is NO-VERDICT."""
+    return verdict if verdict in ("PASS", "FAIL") else "NO-VERDICT"
+
+
+def place(location: Any) -> str | None:
+    """The name of a source without the folders or the host it lies in."""
+    return re.split(r"[/\\]", str(location).rstrip("/\\"))[-1] if location else None
+
+
+def role(name: str | None, source: Mapping) -> str:
+    """What a column is to the table."""
+    return " and ".join(r for r in ("target", "subject") if name is not None and source.get(r) == name)

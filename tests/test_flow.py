@@ -1,0 +1,148 @@
+"""The main job: a real table in, a vetted synthetic table out. Real flows against a real Prefect server."""
+
+import json
+import stat
+import threading
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from projects import ENTRY, lay, patients, run, spawn, whole
+
+from pipelines.house import hash_of
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory, prefect):
+    """A project whose pipeline ran once and passed."""
+    config = lay(tmp_path_factory.mktemp("published"))
+    code, result = run(config)
+    assert code == 0, result
+    return config, result
+
+
+def log_of(result) -> str:
+    return (Path(result["run"]) / "log.txt").read_text()
+
+
+def parts(result) -> list[Path]:
+    return sorted((Path(result["published"]) / "data").glob("*.parquet"))
+
+
+def test_publishes_the_exact_schema_with_provenance(published):
+    config, result = published
+    folder = Path(result["published"])
+    assert result["verdict"] == "PASS" and result["rows"] == 900
+    assert {p.name for p in folder.iterdir()} == {"data", "manifest.json", "card.md"}
+    table = pq.read_table(parts(result)[0])
+    assert table.schema.equals(pq.read_schema(config.parent / "patients.parquet"))
+    assert table.schema.metadata[b"likeness.synthetic"] == b"true" and table.schema.metadata[b"likeness.version"] == result["version"].encode()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert [p["sha256"] for p in manifest["parts"]] == [hash_of(p) for p in parts(result)]
+    assert json.loads((folder.parent / "latest.json").read_text())["version"] == result["version"]
+    assert set(manifest["verdicts"].values()) == {"PASS"}
+
+
+def test_no_figure_of_an_attack_leaves_the_house(published):
+    _, result = published
+    text = "".join((Path(result["published"]) / name).read_text() for name in ("manifest.json", "card.md"))
+    for name, value in result["scores"].items():
+        if name.startswith("privacy.") and value not in (0, 1):
+            assert f"{value:.3g}" not in text and f"{value:.4f}" not in text
+
+
+def test_what_stays_is_for_the_owner_only_and_real_rows_are_gone(published):
+    _, result = published
+    folder = Path(result["run"])
+    for path in (folder.parents[1], folder.parent, folder):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    assert {p.name for p in folder.iterdir()} >= {"report.html", "scores.json", "model", "log.txt"}
+    assert not list(folder.parent.rglob("*.arrow"))
+
+
+def test_the_same_again_does_nothing_again(published):
+    config, first = published
+    model = Path(first["run"]) / "model" / "weights.safetensors"
+    before = model.stat().st_mtime_ns
+    code, second = run(config)
+    assert code == 0 and second["version"] == first["version"] and second["published"] == first["published"]
+    assert model.stat().st_mtime_ns == before and "nothing has changed" in log_of(second)
+
+
+def test_a_published_version_that_was_tampered_with_is_not_hidden(published, capsys):
+    config, first = published
+    part = parts(first)[0]
+    whole_part = part.read_bytes()
+    part.write_bytes(whole_part[:-1])
+    try:
+        assert run(config)[0] == 2
+        assert "does not hold what its manifest says" in capsys.readouterr().err
+    finally:
+        part.write_bytes(whole_part)
+
+
+def test_same_seed_same_bytes_another_seed_others(published, tmp_path_factory):
+    _, first = published
+    elsewhere = lay(tmp_path_factory.mktemp("elsewhere"))
+    process = spawn(elsewhere)
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    again = json.loads(out.strip().splitlines()[-1])
+    again["published"] = str(elsewhere.parent / again["published"])
+    _, other = run(elsewhere, "--set", "seed=1")
+    hashes = [[hash_of(p) for p in parts(r)] for r in (first, again)]
+    assert hashes[0] == hashes[1]
+    assert hash_of(Path(other["run"]) / "data") != hash_of(Path(first["run"]) / "data")
+
+
+def test_a_gate_that_fails_publishes_nothing_and_says_why(project):
+    config = lay(project, ENTRY.replace("min: 0.8", "min: 1.5"))
+    code, result = run(config)
+    assert code == 1 and result["verdict"] == "FAIL" and result["published"] is None
+    assert result["reasons"][0].startswith("utility.target is")
+    assert not list((project / "published").rglob("*.parquet"))
+    report = (Path(result["run"]) / "report.html").read_text()
+    assert "utility.target" in report and "FAIL" in report
+
+
+def test_a_broken_contract_fails(project):
+    entry = ENTRY + "  contract:\n    - expect_column_values_to_be_between: {column: age, max_value: 70}\n"
+    code, result = run(lay(project, entry))
+    assert code == 1 and any("contract" in reason and "age" in reason for reason in result["reasons"])
+
+
+def test_where_and_balance(project):
+    entry = ENTRY + "  sample: {rows: 600, balance: ward, where: {dead: true}}\n"
+    code, result = run(lay(project, entry))
+    assert code in (0, 1)
+    table = pq.read_table(sorted((Path(result["run"]) / "data").glob("*.parquet"))[0])
+    assert table.num_rows == 600 and pc.all(table["dead"]).as_py()
+    assert sorted(c["counts"] for c in pc.value_counts(table["ward"]).to_pylist()) == [200, 200, 200]
+
+
+def test_two_runs_at_once_both_end_well(project):
+    config = lay(project)
+    both = [spawn(config) for _ in range(2)]
+    ends: dict = {}
+
+    def finish(i):
+        ends[i] = both[i].communicate(timeout=280)
+
+    threads = [threading.Thread(target=finish, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [p.returncode for p in both] == [0, 0], ends
+    assert len([f for f in (project / "published" / "ward").iterdir() if f.is_dir()]) == 1
+    assert whole(project / "published" / "ward")
+
+
+def test_a_source_that_changed_is_another_version(published, tmp_path):
+    _, first = published
+    config = lay(tmp_path, ENTRY.replace("gates:", f"publish: {Path(first['published']).parents[1]}\n  gates:"))
+    pq.write_table(patients(seed=9), config.parent / "patients.parquet")
+    code, second = run(config)
+    assert code == 0 and second["version"] != first["version"]
+    assert Path(first["published"]).is_dir() and Path(second["published"]).is_dir()
