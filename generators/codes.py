@@ -48,7 +48,7 @@ class Codes(nn.Module):
 
         def joined(blocks: list[list[int]], least: float) -> list[list[int]]:
             some = level[:LOOK]
-            return _join(blocks, [_number(some, layout, edges, b) for b in blocks], least, most)
+            return _join(blocks, [_number(some, layout, edges, b) for b in blocks], _sizes(layout, edges, range(len(layout))).tolist(), least, most)
 
         blocks = joined(columns, max(join, STRONG))
         alone = [b for b in blocks if b in columns and any(layout.fields[i].gate in b for i in b)]
@@ -149,18 +149,24 @@ def _sizes(layout: Layout, edges, fields: list[int]) -> Tensor:
     return torch.tensor([layout.fields[i].classes or len(edges[i]) - 1 for i in fields], dtype=torch.long)
 
 
-def _join(blocks: list[list[int]], labels: list[Tensor], least: float, most: int) -> list[list[int]]:
+def _join(blocks: list[list[int]], labels: list[Tensor], sizes: list[int], least: float, most: int) -> list[list[int]]:
     """Greedily merges the two blocks that depend on each other most. labels: for each block (n,) 0 .. codes - 1."""
     live = dict(enumerate(zip(blocks, labels, strict=True)))
-    shared = {(a, b): _mutual_information(labels[a], labels[b], most) for b in live for a in range(b)}
+
+    def dependence(a: int, b: int) -> float:
+        (left, codes), (right, other) = live[a], live[b]
+        small = math.prod(sizes[i] for i in left + right) < 2**63  # else the codes of a joint block could not be numbered
+        return _mutual_information(codes, other, most) if small else -1.0
+
+    shared = {(a, b): dependence(a, b) for b in live for a in range(b)}
     while shared and max(shared.values()) >= least:
         a, b = max(shared, key=shared.__getitem__)
         (left, codes), (right, other) = live.pop(a), live.pop(b)
         joint = torch.unique(codes * (int(other.max()) + 1) + other, return_inverse=True)[1]
         shared = {pair: v for pair, v in shared.items() if not {a, b} & set(pair)}
         new = max([a, b, *live]) + 1
-        shared |= {(i, new): _mutual_information(live[i][1], joint, most) for i in live}
-        live[new] = sorted(left + right), joint
+        old, live[new] = list(live), (sorted(left + right), joint)
+        shared |= {(i, new): dependence(i, new) for i in old}
     return [fields for fields, _ in live.values()]
 
 

@@ -66,13 +66,14 @@ class GMM(nn.Module):
         with single_thread():
             first = self._screen(x[:SCREEN], held_out, seed, log)
             recipe, best = _Recipe(self, x, held_out, first.numbers, first.bins, seed), None
-            for components in self._sizes(len(x), first.numbers):
+            for components in sorted({recipe.at_least(k) for k in self._sizes(len(x), first.numbers)}):
                 tried = recipe.mixture(components)
                 self._note(tried, log)
                 if best is not None and not tried.surely_better(best):
                     break  # more components do not help
                 best = tried
             best.absorb_held_out()
+        self.curve[best.note]["chosen"] = True
         self.leaves, self.log_pi = best.leaves, best.log_pi
         return self
 
@@ -86,7 +87,7 @@ class GMM(nn.Module):
         if "gaussian" in kinds:
             best = max(tried, key=lambda t: t.score).bins if tried else bins[-1]
             recipe = _Recipe(self, x, held_out, "gaussian", best, seed)
-            tried += [recipe.mixture(k) for k in (2, 4, 16) if k <= max(len(x) // 20, 2)]
+            tried += [recipe.mixture(k) for k in sorted({recipe.at_least(k) for k in (2, 4, 16) if k <= max(len(x) // 20, 2)})]
         for t in tried:
             self._note(t, log)
         return max(tried, key=lambda t: t.score)
@@ -98,7 +99,7 @@ class GMM(nn.Module):
         return sorted({min(max(k, 1), 1000, max(n // 20, 1)) for k in sizes})
 
     def _note(self, tried: _Mixture, log) -> None:
-        size = len(tried.log_pi)
+        size, tried.note = len(tried.log_pi), len(self.curve)
         self.curve.append({"rows": len(tried.recipe.x), "components": size, "numbers": tried.numbers, "bins": tried.bins, "start": tried.start, "held_out": tried.history})
         log(f"gmm: {size} components on {len(tried.recipe.x)} rows, {tried.numbers}, {tried.bins} bins, from {tried.start}: {tried.score:.3f} nats a row held out")
 
@@ -227,6 +228,10 @@ class _Recipe:
         if start == "clusters":
             leaves[0].pure = self.group
         return _Mixture(self, leaves, components, start, labels)
+
+    def at_least(self, components: int) -> int:
+        """So many components, or as many as there are groups to keep apart."""
+        return max(components, len(self.codes.combinations[self.group])) if self.start == "clusters" else components
 
     def starts(self) -> tuple[int | None, float]:
         """The block of codes that the numbers depend on most, and the share of their variance that it explains."""

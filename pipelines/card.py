@@ -13,7 +13,8 @@ from typing import Any
 
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
-from pipelines.report import TITLES, tidy
+from pipelines.gates import WORDS
+from pipelines.report import tidy
 
 MADE = {  # kind -> how its values came to be
     "numeric": "drawn from the model, extremes within protected limits",
@@ -30,7 +31,8 @@ def render(facts: Mapping[str, Any]) -> str:
     """The card, from the same facts as the report; whatever is missing is left out, never an error."""
     facts = tidy(facts)
     rows = (facts.get("verdict") or {}).get("rows") or []
-    checks = [(TITLES.get(r.get("metric"), (r.get("metric"),))[0], word(r.get("verdict"))) for r in rows]
+    measured = [r for r in rows if not str(r.get("metric")).startswith("contract.")]  # that has a line of its own
+    checks = [(WORDS[m].title if (m := r.get("metric")) in WORDS else m, word(r.get("verdict"))) for r in measured]
     kept = ((facts.get("contract") or {}).get("synthetic") or {}).get("success")
     if isinstance(kept, bool):
         checks.append(("Contract: types, empty shares, ranges, allowed values", word("PASS" if kept else "FAIL")))

@@ -131,12 +131,12 @@ def between(edges: Sequence[float], i: int, said: Callable[[float], str]) -> str
 
 
 def bars(values: Sequence[str], real: Sequence[Figure], synthetic: Sequence[Figure], name: str, most: int = 6) -> Markup:
-    """Shares of values, two bars each, the most frequent ones; all others are added up."""
-    rows = [(str(v), r or 0.0, s or 0.0) for v, r, s in zip(values, real, synthetic, strict=False) if r or s or v not in ("(rare)", "(null)")]
+    """Shares of values, two bars each, the most frequent ones; all others are added up. A grey bar may not be shown."""
+    rows = [(str(v), r, s or 0.0) for v, r, s in zip(values, real, synthetic, strict=False) if r != 0 or s or v not in ("(rare)", "(null)")]
     if len(rows) > most:
-        rows = sorted(rows, key=lambda row: -max(row[1:]))
+        rows = sorted(rows, key=lambda row: -max(known(row[1:])))
         rest = rows[most - 1 :]
-        rows = [*rows[: most - 1], (f"{len(rest)} others", sum(r for _, r, _ in rest), sum(s for *_, s in rest))]
+        rows = [*rows[: most - 1], (f"{len(rest)} others", sum(known(r for _, r, _ in rest)), sum(s for *_, s in rest))]
     if not rows:
         return drawing(260, 60, f"{name}: no values", [write(130, 34, "no values to show", anchor="middle")])
     x, parts = scale([0, 0.05, *(v for row in rows for v in row[1:])], 0, 112), []
@@ -144,8 +144,8 @@ def bars(values: Sequence[str], real: Sequence[Figure], synthetic: Sequence[Figu
         y = 4 + 23 * i
         parts.append(write(100, y + 12, value, "label", "end", 15))
         for share, top, kind in ((ours, y, "real"), (theirs, y + 9, "fake")):
-            parts.append(tag("rect", x=106, y=top, width=max(0.8, x(share)), height=8, kind=kind, rx=1))
-            parts.append(write(260, top + 7.5, percent(share), f"mute small {kind}", "end"))
+            parts.append(tag("rect", x=106, y=top, width=8 if share is None else max(0.8, x(share)), height=8, kind="hidden" if share is None else kind, rx=1))
+            parts.append(write(260, top + 7.5, "too few" if share is None else percent(share), f"mute small {kind}", "end"))
     return drawing(260, 8 + 23 * len(rows), f"{name}: shares of {len(rows)} values, real and synthetic", parts)
 
 

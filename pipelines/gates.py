@@ -7,8 +7,12 @@ fewer attacks than asked for, an attack without power, or a fresh real sample wo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
 
 import privacy
 import validation
@@ -17,6 +21,7 @@ from validation.score import Score
 
 PASS, FAIL, NO_VERDICT = "PASS", "FAIL", "NO-VERDICT"
 METRICS = {**validation.JUDGES, **privacy.JUDGES}
+ORDER = [FAIL, NO_VERDICT, PASS]  # the worst decides, and comes first
 DEFAULTS: dict[str, dict[str, float]] = {
     "fidelity.shape": {"min": 0.85},  # chance alone costs 0.09 where 190 people are compared with 190
     "fidelity.dependence": {"min": 0.85},
@@ -31,18 +36,76 @@ DEFAULTS: dict[str, dict[str, float]] = {
 }
 
 
+class Words(NamedTuple):
+    """What a metric means to somebody who does not know its id."""
+
+    title: str
+    asks: str
+    scale: str = ""
+    wrong: str = ""  # what is so where the figure is past its bound
+    count: bool = False  # a census of whole numbers, without an interval
+
+
+WORDS = {
+    "fidelity.shape": Words(
+        "Column shapes", "Is each column distributed as the real one?", "1 is equal.",
+        "columns are not distributed as the real ones",
+    ),
+    "fidelity.dependence": Words(
+        "Dependence", "Do columns hang together, two by two, as the real ones do?", "1 is equal.",
+        "columns do not hang together as the real ones do",
+    ),
+    "fidelity.missingness": Words(
+        "Missing values", "Is the same missing, as often and together?", "0 is equal.",
+        "columns are empty, alone or together, more or less often than the real ones",
+    ),
+    "fidelity.detection": Words(
+        "Detection", "Can a classifier tell synthetic rows from real ones?", "1: not at all; 0: every one.",
+        "a classifier tells synthetic rows from real ones",
+    ),
+    "utility.target": Words(
+        "Utility", "Does a model trained on synthetic rows work on real people?", "1: nothing is lost.",
+        "a model trained on synthetic rows predicts real people worse than one trained on real rows",
+    ),
+    "privacy.copies": Words(
+        "Copied rows", "Do synthetic rows sit on real ones?", "A share beyond chance. A smoke test, no proof.",
+        "synthetic rows sit on rows that were learned from",
+    ),
+    "privacy.membership": Words(
+        "Membership", "Can somebody tell who was in the training table?", "0: no better than chance.",
+        "an attacker can tell who was in the training table",
+    ),
+    "privacy.attribute": Words(
+        "Attribute inference", "Can a secret be learned of a person beyond what holds for strangers?", "0: no.",
+        "an attacker learns secrets of people in the training table beyond what holds for strangers",
+    ),
+    "privacy.rare": Words(
+        "Rare values", "Did values come out that only a few people hold?", "How many. Real rows are no yardstick: there must be none.",
+        "values came out that only a few people hold", True,
+    ),
+    "privacy.disclosure": Words(
+        "Identifiers and text", "Did real identifiers, names or texts come out?", "How many.",
+        "real identifiers, names or texts came out", True,
+    ),
+    "contract.source": Words("Contract of the source", "Is the real table as it was promised to be?"),
+    "contract.synthetic": Words("Contract of the synthetic table", "Does it keep types, empty shares, ranges and allowed values?"),
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Row:
-    """One gate: the metric, its bound in words, the figure, and why it passed or not."""
+    """One gate: the metric, its bound in words and in numbers, why it passed or not, and the figure."""
 
     metric: str
     verdict: str
     bound: str
-    value: float | None
-    low: float | None
-    high: float | None
-    yardstick: float | None
     reason: str
+    min: float | None = None
+    max: float | None = None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    yardstick: float | None = None
 
 
 @dataclass(frozen=True)
@@ -86,9 +149,13 @@ def verdict(scores: list[Score], gates: Mapping[str, Mapping[str, float]]) -> Ve
     unknown = [m for m in gates if m not in METRICS and m not in by_name]
     if unknown:
         raise DataError(f"gates: no metric {unknown[0]!r}; the metrics are {', '.join(METRICS)}")
-    order = [FAIL, NO_VERDICT, PASS]
-    rows = sorted((judged(m, bound, by_name.get(m)) for m, bound in gates.items()), key=lambda r: order.index(r.verdict))
-    return Verdict(rows[0].verdict if rows else PASS, tuple(rows))
+    return worst_first(judged(m, bound, by_name.get(m)) for m, bound in gates.items())
+
+
+def worst_first(rows: Iterable[Row]) -> Verdict:
+    """The rows in order, and the first one's verdict; PASS without any."""
+    ordered = tuple(sorted(rows, key=lambda r: ORDER.index(r.verdict)))
+    return Verdict(ordered[0].verdict if ordered else PASS, ordered)
 
 
 def past(value: float, bound: Mapping[str, float]) -> bool:
@@ -96,22 +163,34 @@ def past(value: float, bound: Mapping[str, float]) -> bool:
     return not (bound.get("min", -math.inf) <= value <= bound.get("max", math.inf))
 
 
+def figure(value: float, digits: int = 3) -> str:
+    """A number in plain words: so many digits that count, no exponent; a large one as a whole number."""
+    return f"{value:,.0f}" if abs(value) >= 10**digits else np.format_float_positional(value + 0.0, digits, fractional=False, trim="-")
+
+
 def judged(metric: str, bound: Mapping[str, float], score: Score | None) -> Row:
     """The verdict of one gate. What is past its bound fails, unless real data does no better and chance explains it."""
-    words = " and ".join(f"{'at least' if side == 'min' else 'at most'} {limit:g}" for side, limit in bound.items())
+    words = WORDS.get(metric, Words(metric, "Is it within its bound?"))
+    asked = " and ".join(f"{'at least' if side == 'min' else 'at most'} {figure(limit, 17)}" for side, limit in bound.items())
+    question = f"{metric} ({words.asks[0].lower()}{words.asks[1:]})"
     if score is None:
-        return Row(metric, NO_VERDICT, words, None, None, None, None, f"{metric} was not measured")
-    figures = (score.value, score.low, score.high, score.yardstick)
-    said = f"{metric} is {score.value:.3g} [{score.low:.3g}, {score.high:.3g}], {words} is asked for"
+        return Row(metric, NO_VERDICT, asked, f"{question} was not measured", **bound)
+    row = partial(Row, metric, **bound, value=score.value, low=score.low, high=score.high, yardstick=score.yardstick)
     if score.power:
-        return Row(metric, NO_VERDICT, words, *figures, f"{metric} cannot be told: {score.power}")
+        return row(NO_VERDICT, asked, f"{question} cannot be told: {score.power}")
     if not math.isfinite(score.value):
-        return Row(metric, NO_VERDICT, words, *figures, f"{metric} could not be computed")
+        return row(NO_VERDICT, asked, f"{question} could not be computed")
+    # as many digits as show on which side of the bound it lies
+    digits = next((d for d in range(3, 17) if past(float(f"{score.value:.{d}g}"), bound) == past(score.value, bound)), 17)
+    span = "" if words.count else f" [{figure(score.low)}, {figure(score.high)}]"
+    said = f"{metric} is {figure(score.value, digits)}{span}, {asked} is asked for"
     if not past(score.value, bound):
-        return Row(metric, PASS, words, *figures, said)
+        return row(PASS, asked, said)
+    real = "" if words.count else f"; a fresh real sample gets {figure(score.yardstick)}"
     if score.low < score.high and score.low <= score.yardstick <= score.high:
-        return Row(metric, NO_VERDICT, words, *figures, f"{said}; a fresh real sample gets {score.yardstick:.3g}, so the table is too small to tell")
-    return Row(metric, FAIL, words, *figures, f"{said}; a fresh real sample gets {score.yardstick:.3g}")
+        return row(NO_VERDICT, asked, f"{said}{real}, so the table is too small to tell")
+    bad = score.value > bound.get("max", math.inf) if score.better == "low" else score.value < bound.get("min", -math.inf)
+    return row(FAIL, asked, f"{said}{f': {words.wrong}' if words.wrong and bad else ''}{real}")
 
 
 def known_metrics() -> list[str]:
@@ -127,7 +206,5 @@ def with_contract(found: Verdict, contract: Mapping[str, Mapping]) -> Verdict:
         said = "; ".join(f"{e['expectation']} on {e['column'] or 'the table'}{' crashed' if e['crashed'] else ''}" for e in broken[:5])
         more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
         reason = f"the {side} table breaks its contract: {said}{more}" if broken else f"the {side} table keeps all {len(result['expectations'])} expectations"
-        rows.append(Row(f"contract.{side}", FAIL if broken else PASS, "every expectation", None, None, None, None, reason))
-    order = [FAIL, NO_VERDICT, PASS]
-    merged = tuple(sorted((*rows, *found.rows), key=lambda r: order.index(r.verdict)))
-    return Verdict(merged[0].verdict, merged)
+        rows.append(Row(f"contract.{side}", FAIL if broken else PASS, "every expectation", reason))
+    return worst_first((*rows, *found.rows))

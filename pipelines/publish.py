@@ -75,7 +75,9 @@ def publish(run: Run, facts: dict) -> str:
             shutil.rmtree(left, ignore_errors=True)
         if not folder.exists():
             staging = folder.with_name(f".staging-{run.version}")
-            shutil.copytree(run.folder / "data", staging / "data")
+            (staging / "data").mkdir(parents=True)
+            for part in sorted((run.folder / "data").glob("*.parquet")):
+                shutil.copyfile(part, staging / "data" / part.name)
             for name, text in _papers(run, facts).items():
                 replace(staging / name, text)
             os.rename(staging, folder)

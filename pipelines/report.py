@@ -17,19 +17,12 @@ from typing import Any
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
 from pipelines import charts
+from pipelines.gates import WORDS, Words
 
-TITLES = {  # metric -> its title, and what it asks
-    "fidelity.shape": ("Column shapes", "Is each column distributed as the real one? 1 is equal."),
-    "fidelity.dependence": ("Dependence", "Do columns hang together, two by two, as the real ones do? 1 is equal."),
-    "fidelity.missingness": ("Missing values", "Is the same missing, as often and together? 0 is equal."),
-    "fidelity.detection": ("Detection", "Can a classifier tell synthetic rows from real ones? 1: not at all; 0: every one."),
-    "utility.target": ("Utility", "Does a model trained on synthetic rows work on real people? 1: nothing is lost."),
-    "privacy.copies": ("Copied rows", "Share of synthetic rows that sit on a real row, beyond chance. A smoke test, no proof."),
-    "privacy.membership": ("Membership", "Can somebody tell who was in the training table? 0: no better than chance."),
-    "privacy.attribute": ("Attribute inference", "Can a secret be learned of a person beyond what holds for strangers? 0: no."),
-    "privacy.rare": ("Rare values", "How many values held by only a few people came out? A count."),
-    "privacy.disclosure": ("Identifiers and text", "How many real identifiers, names or texts came out? A count."),
-}
+TABLES = {  # of which a judge may look at some rows only, and what they are called
+    "train": "rows learned from", "holdout": "held-out rows", "synthetic": "synthetic rows",
+    "members": "people learned from", "strangers": "people held out",
+}  # fmt: skip
 VERDICTS = {
     "PASS": "Every gate is within its bound.",
     "FAIL": "At least one figure is past its bound. Nothing was published.",
@@ -42,7 +35,6 @@ ATTACKS = {
     "local_count": "Synthetic rows near by (Monte Carlo)",
     "gen_lra": "Likelihood ratio (Gen-LRA)",
 }
-COUNTS = ("privacy.rare", "privacy.disclosure")
 MOST_PAIRED, MOST_DRAWN = 60, 60  # columns in the heat map, and columns that are drawn at first sight
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
@@ -62,7 +54,7 @@ def render(facts: Mapping[str, Any]) -> str:
         "candidates": candidates(facts.get("fit") or {}),
         "schema": schema(facts),
     }
-    context = {"facts": facts, "scores": scores, "found": found, "titles": TITLES, "verdicts": VERDICTS, "attacks": ATTACKS, "drawn": MOST_DRAWN}
+    context = {"facts": facts, "scores": scores, "found": found, "tables": TABLES, "verdicts": VERDICTS, "attacks": ATTACKS, "drawn": MOST_DRAWN}
     return environment().get_template("report.html").render(context | views)
 
 
@@ -130,15 +122,15 @@ def flat(value: Any, path: str = "") -> list[tuple[str, str]]:
 def gate(row: Mapping, score: Mapping) -> dict:
     """One gate, with its picture. A figure that a judge without power stands in with says nothing and is not shown."""
     metric, power = row.get("metric") or "", score.get("power")
-    title, asks = TITLES.get(metric, (metric, ""))
+    said = WORDS.get(metric, Words(metric, ""))
     shown = dict(row)
     if power and (row.get("low"), row.get("high")) in ((0, 1), (-1, 1)):
         shown |= dict.fromkeys(("value", "low", "high", "yardstick"))
-    bounds = {side: charts.known([float(n)])[0] for side, n in re.findall(r"at (least|most) (-?[\d.]+(?:e[-+]?\d+)?)(?= |$)", str(row.get("bound")))}
     figures = [shown.get(k) for k in ("value", "low", "high", "yardstick")]
     ends = (1.0,) if score.get("better") == "high" else (0.0,)
-    picture = charts.interval(*figures, (bounds.get("least"), bounds.get("most")), ends, f"{title}: {number(figures[0])}, asked for {row.get('bound')}")
-    return shown | {"title": title, "asks": asks, "power": power, "picture": picture, "digits": 0 if metric in COUNTS else 3}
+    label = f"{said.title}: {number(figures[0])}, asked for {row.get('bound')}"
+    picture = charts.interval(*figures, (row.get("min"), row.get("max")), ends, label) if charts.known(figures) else ""
+    return shown | {"title": said.title, "asks": f"{said.asks} {said.scale}", "power": power, "picture": picture, "digits": 0 if said.count else 3}
 
 
 def marginals(details: Mapping, facts: Mapping) -> list[dict]:
@@ -184,13 +176,13 @@ def pairs(details: Mapping) -> dict:
 
 
 def missing(details: Mapping) -> dict:
-    """The columns in which something is missing, most first: one picture, or two side by side."""
-    rows = [(n, c.get("real"), c.get("synthetic")) for n, c in (details.get("columns") or {}).items() if c and (c.get("real") or c.get("synthetic"))]
+    """The columns in which something is missing, most first: one picture, or two side by side; and where it differs most."""
+    rows = [(n, c.get("real"), c.get("synthetic")) for n, c in (details.get("columns") or {}).items() if c and (c.get("real") != 0 or c.get("synthetic"))]
     rows.sort(key=lambda row: -max(charts.known(row[1:]), default=0))
     top = math.ceil(10 * max([0.05, *charts.known(v for row in rows for v in row[1:])])) / 10
     size = max(10, math.ceil(len(rows) / 2))
     pictures = [charts.dumbbells(rows[i : i + size], top) for i in range(0, len(rows), size)]
-    return {"pictures": pictures, "some": len(rows), "of": len(details.get("columns") or {})}
+    return {"pictures": pictures, "some": len(rows), "of": len(details.get("columns") or {}), "worst": details.get("worst") or []}
 
 
 def contract(results: Mapping) -> dict:

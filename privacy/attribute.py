@@ -5,8 +5,8 @@ He is right where the category is the same, or the number is within 0.05 quantil
 Members are training subjects, the control is holdout subjects: what he gets right about strangers is statistics.
 value = the larger of: the residual risk (attack - control) / (1 - control) of all secrets pooled; and the residual risk
 of a single secret that is certain (its lower limit at 99.5 % for all secrets together, Bonferroni). 0 = nothing learned.
-"A unified framework for quantifying privacy risk in synthetic data" (Anonymeter), Giomi et al., 2023,
-https://arxiv.org/abs/2211.10459
+"A unified framework for quantifying privacy risk in synthetic data" (Anonymeter), Giomi, Boenisch, Wehmeyer and
+Tasnádi, 2023, https://arxiv.org/abs/2211.10459
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from generators.data import Table
 from privacy.nearness import nearest
 from privacy.rates import residual, residual_interval, wilson
 from validation.features import Features
-from validation.resampling import interval, sample, split, too_few, weights
+from validation.resampling import count, interval, looked_at, sample, split, too_few, weights
 from validation.score import Score
 
 SECRETS, MOST, WITHIN, POWER, DRAWS = 5, 1_500, 0.05, 0.9, 200
@@ -82,8 +82,10 @@ def attribute(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, 
     few = few or (None if len(names) and len(features.numeric) + len(features.category) > 1 else "no column can be a secret beside another")
     if few:
         return Score("privacy.attribute", 0.0, -1.0, 1.0, 0.0, "low", few, {})
+    there = {"synthetic": len(synthetic), "members": count(train), "strangers": count(holdout)}
     train, synthetic = sample(train, ROWS, rng), sample(synthetic, ROWS, rng)
     members, strangers = sample(train, MOST, rng), sample(holdout, MOST, rng)
+    looked = {"synthetic": len(synthetic), "members": count(members), "strangers": count(strangers)}
     attack, control = ([right(t, synthetic, features, n) for n in names] for t in (members, strangers))
     value = pooled(attack, control)
     draws = zip(weights(members.subjects, DRAWS, rng), weights(strangers.subjects, DRAWS, rng), strict=True)
@@ -104,5 +106,12 @@ def attribute(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, 
     copied = rate(np.concatenate([right(few_members, train, features, n) for n in names]))
     power = None if copied > POWER else "the attack does not find secrets in a verbatim copy"
     worst = max([value, *certain])
-    details = {"members": len(members), "control": len(strangers), "pooled": value, "copy_rate": copied, "secrets": columns}
+    details = {
+        "members": len(members),
+        "control": len(strangers),
+        "pooled": value,
+        "copy_rate": copied,
+        "secrets": columns,
+        "looked_at": looked_at(looked, there),
+    }
     return Score("privacy.attribute", worst, min(worst, low), max(worst, high), yardstick, "low", power, details)

@@ -15,7 +15,7 @@ import numpy as np
 from generators.data import Table
 from privacy.nearness import nearest
 from validation.features import Features
-from validation.resampling import interval, sample, split, too_few, weights
+from validation.resampling import interval, looked_at, sample, split, too_few, weights
 from validation.score import Score
 
 NEARER, MOST, DRAWS = 10.0, 5_000, 200
@@ -64,6 +64,7 @@ def copies(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rar
     band = {k: list(interval(rate[k], [np.average(v, weights=w) for w in draws], -1, 1)) for k, v in found.items()}
     details = {
         "rows": len(some),
+        "looked_at": looked_at({"synthetic": len(some), "holdout": min(BLOCK, len(holdout))}, {"synthetic": len(synthetic), "holdout": len(holdout)}),
         "identical": {"train": rate["identical"], "holdout": rate["identical_control"]},
         "nearer_to_train": {"value": rate["nearer"], "interval": band["nearer"], "chance": 0.5},
     }

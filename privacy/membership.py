@@ -9,8 +9,9 @@ value = the larger of: the strongest attack's advantage less the mean by which t
 advantages exceeds its own (otherwise several attacks would always find something); and the advantage that is certain
 (97.5 % for all attacks together) among the exposed, the tenth of candidates farthest from all reference rows.
 An attack has power if it finds a verbatim copy of the training table: AUC > 0.9. Three with power are needed.
-"Membership inference attacks from first principles", Carlini et al., 2022, https://arxiv.org/abs/2112.03570; "Achilles'
-Heels: vulnerable record identification in synthetic data publishing", Meeus et al., 2023, https://arxiv.org/abs/2306.10308
+"Membership inference attacks from first principles", Carlini, Chien, Nasr, Song, Terzis and Tramèr, 2022,
+https://arxiv.org/abs/2112.03570; "Achilles' Heels: vulnerable record identification in synthetic data publishing", Meeus,
+Guépin, Creţu and de Montjoye, 2023, https://arxiv.org/abs/2306.10308
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from privacy.membership_attacks import ATTACKS, NEIGHBOURS, look
 from privacy.nearness import nearest
 from privacy.rates import wilson
 from validation.features import Features
-from validation.resampling import LEAST, auc, count, interval, sample, split, too_few
+from validation.resampling import LEAST, auc, count, interval, looked_at, sample, split, too_few
 from validation.score import Score
 
 MOST, DRAWS, NEEDED, POWER = 2_000, 200, 3, 0.9
@@ -69,9 +70,8 @@ def attack(members: Table, strangers: Table, reference: Table, synthetic: np.nda
 
 def folds(train: Table, holdout: Table, synthetic: Table, features: Features, rng: np.random.Generator, control: bool) -> list[Fold]:
     """Both folds; the positive control is run in the first."""
-    train = sample(train, ROWS, rng)
     halves, chosen = split(holdout, 2, rng), split(sample(train, 2 * MOST, rng), 2, rng)
-    rows, copy = features.space(sample(synthetic, ROWS, rng)), features.space(train) if control else None
+    rows, copy = features.space(synthetic), features.space(train) if control else None
     out = []
     for i, (strangers, reference) in enumerate((halves, halves[::-1])):
         few = sample(chosen[i], MOST // 2, rng), sample(strangers, MOST // 2, rng)
@@ -138,6 +138,8 @@ def membership(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0,
     if few:
         return Score("privacy.membership", 0.0, -1.0, 1.0, 0.0, "low", few, {})
     features = Features.of(train, rare_below)
+    there = {"synthetic": len(synthetic), "members": count(train), "strangers": count(holdout)}
+    train, synthetic = sample(train, ROWS, rng), sample(synthetic, ROWS, rng)
     parts = folds(train, holdout, synthetic, features, rng, control=True)
     held = {kind: min(int((f.member == side).sum()) for f in parts) for kind, side in (("members", True), ("strangers", False))}
     if min(held.values()) < LEAST // 2:
@@ -152,8 +154,10 @@ def membership(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0,
     power = None if len(able) >= NEEDED else f"{len(able)} of {len(ATTACKS)} attacks find a verbatim copy, {NEEDED} are needed"
     exposed = best["certain"] > max(0.0, best["value"])
     value = best["certain"] if exposed else best["value"]
+    candidates = {k: sum(int((f.member == s).sum()) for f in parts) for k, s in (("members", True), ("strangers", False))}
     details = {
-        "candidates": {k: sum(int((f.member == s).sum()) for f in parts) for k, s in (("members", True), ("strangers", False))},
+        "candidates": candidates,
+        "looked_at": looked_at({"synthetic": len(synthetic)} | candidates, there),
         "strongest": best["attack"],
         "group": "exposed" if exposed else "all",
         "correction": best["bias"],

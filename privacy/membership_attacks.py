@@ -39,7 +39,8 @@ def look(x: np.ndarray, reference: tuple[np.ndarray, np.ndarray], rows: np.ndarr
 def dcr(near: Nearness) -> np.ndarray:
     """-min_S d(x, .): near to a synthetic row.
 
-    "GAN-Leaks", Chen, Yu, Zhang and Fritz, 2020, https://arxiv.org/abs/1909.03935 (the full black box)
+    "GAN-Leaks: a taxonomy of membership inference attacks against generative models", Chen, Yu, Zhang and Fritz, 2020,
+    https://arxiv.org/abs/1909.03935 (the full black box)
     """
     return -near.synthetic[:, 0]
 
@@ -66,8 +67,8 @@ def domias(near: Nearness) -> np.ndarray:
 def local_count(near: Nearness) -> np.ndarray:
     """#{s in S: d(x, s) <= width}, at most 8: synthetic rows where hardly any stranger is.
 
-    "Monte Carlo and reconstruction membership inference attacks against generative models", Hilprecht, Haerterich and
-    Bernau, 2019, https://doi.org/10.2478/popets-2019-0067
+    "Monte Carlo and reconstruction membership inference attacks against generative models", Hilprecht, Härterich and
+    Bernau, 2019, https://petsymposium.org/popets/2019/popets-2019-0067.pdf
     """
     return (near.synthetic <= near.width).sum(1).astype(float)
 
@@ -77,7 +78,8 @@ def gen_lra(near: Nearness) -> np.ndarray:
 
     K is Gaussian with h = width / 3; p_R(s) is at least that of one reference row 2 h away, so that no s far from
     everybody outweighs the rest.
-    "Gen-LRA", Ward, Wang and Cheng, 2025 (likelihood ratio of the synthetic rows with and without x)
+    "Privacy auditing synthetic data release through local likelihood attacks" (Gen-LRA), Ward, Wang and Cheng, 2025,
+    https://arxiv.org/abs/2508.21146: the likelihood of the synthetic rows near x with and without x among the reference
     """
     log_kernel, n = -np.square(near.synthetic / near.bandwidth) / 2, near.rows
     density = np.maximum(near.density, -2 - np.log(n))

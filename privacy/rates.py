@@ -3,7 +3,7 @@
 An attack that is right about 80 % of the people it was trained on has learned nothing about them if it is right about
 80 % of strangers too. So every rate stands beside its control, and every figure has an interval.
 "A unified framework for quantifying privacy risk in synthetic data" (Anonymeter), Giomi, Boenisch, Wehmeyer and
-Tasnadi, 2023, https://arxiv.org/abs/2211.10459
+Tasnádi, 2023, https://arxiv.org/abs/2211.10459
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def patients(rows: int = 1200, seed: int = 0) -> pa.Table:
     )
 
 
-ENTRY = "ward:\n  source: {table: patients.parquet, target: dead}\n  gates: {utility.target: {min: 0.8}}\n"
+ENTRY = "ward:\n  source: {table: patients.parquet, target: dead}\n  gates: {utility.target: {min: 0.5}}\n"
 
 
 def lay(folder: Path, entry: str = ENTRY, table: pa.Table | None = None) -> Path:

@@ -22,6 +22,18 @@ def judged(*tables, seed=0, only=""):
     return verdict(list(scores.values()), {m: b for m, b in gates(tables[0].schema).items() if m in scores}), scores
 
 
+@pytest.fixture
+def measured(capsys, record_property):
+    """What a slow test found, for the README: a line in the terminal, and a property of the test in a JUnit file."""
+
+    def say(*lines):
+        record_property("measured", lines[0])
+        with capsys.disabled():
+            print("", *lines, sep="\n  ")
+
+    return say
+
+
 def failed(outcome):
     return {r.metric for r in outcome.rows if r.verdict == FAIL}
 
@@ -101,7 +113,17 @@ def test_only_finely_written_numbers_single_out():
     assert not singles_out(rng.integers(0, 90, 1000).astype(float), 1000)
 
 
-LEAKS = {
+def hospital(n, seed):
+    """Learned from, held out and fresh; one patient who was learned from has an illness of his own."""
+    train, holdout, fresh = (planted.patients(size, seed + i) for i, size in enumerate((n, n // 3, n)))
+    return with_kuru(train), holdout, fresh
+
+
+def with_kuru(table):
+    return planted.put(table, diagnosis=["kuru", *table.column("diagnosis").to_pylist()[1:]])
+
+
+LEAKS = {  # what is offered as synthetic, and which gates at least must fail
     "the source": (lambda train, fresh: planted.reissued(train), {"privacy.copies", "privacy.membership", "privacy.attribute", "privacy.rare"}),
     "5 % copied": (lambda train, fresh: planted.copied(train, fresh, 0.05, 0), {"privacy.copies", "privacy.rare"}),
     "SMOTE": (lambda train, fresh: planted.smote(train, 0), {"privacy.copies", "privacy.membership", "privacy.attribute"}),
@@ -109,33 +131,31 @@ LEAKS = {
         lambda train, fresh: planted.one_component_a_row(train, 0),
         {"privacy.copies", "privacy.membership", "privacy.attribute"},
     ),
+    "a category of one patient": (lambda train, fresh: with_kuru(fresh), {"privacy.rare"}),
     "its ids kept": (lambda train, fresh: planted.put(fresh, pid=train.column("pid")), {"privacy.disclosure"}),
 }
 
 
 @pytest.mark.parametrize("leak", LEAKS)
 def test_a_planted_leak_fails(leak):
-    train, holdout, fresh = planted.patients(1500, 1), planted.patients(500, 2), planted.patients(1500, 3)
+    train, holdout, fresh = hospital(1500, 1)
     make, expected = LEAKS[leak]
-    outcome, _ = judged(train, holdout, make(train, fresh), only="privacy")
+    outcome, scores = judged(train, holdout, make(train, fresh), only="privacy")
     assert outcome.verdict == FAIL and failed(outcome) >= expected
+    assert "kuru" not in str([s.to_json() for s in scores.values()])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("leak", LEAKS)
-@pytest.mark.parametrize("seed", range(5))
-def test_a_planted_leak_fails_for_every_seed_and_size(leak, seed):
-    n = (600, 1500, 3000)[seed % 3]
-    train, holdout, fresh = planted.patients(n, 3 * seed), planted.patients(n // 3, 3 * seed + 1), planted.patients(n, 3 * seed + 2)
+def test_a_planted_leak_fails_for_every_seed_and_size(leak, measured):
     make, expected = LEAKS[leak]
-    assert failed(judged(train, holdout, make(train, fresh), seed=seed, only="privacy")[0]) >= expected
-
-
-def test_a_category_of_one_patient_fails():
-    train, holdout, fresh = planted.patients(600, 1), planted.patients(300, 2), planted.patients(600, 3)
-    train, fresh = (planted.put(t, diagnosis=["kuru", *t.column("diagnosis").to_pylist()[1:]]) for t in (train, fresh))
-    outcome, scores = judged(train, holdout, fresh, only="privacy.rare")
-    assert outcome.verdict == FAIL and scores["privacy.rare"].value == 1 and "kuru" not in str(scores["privacy.rare"].to_json())
+    caught = []
+    for seed in range(6):
+        train, holdout, fresh = hospital((600, 1500, 3000)[seed % 3], 3 * seed)
+        caught.append(failed(judged(train, holdout, make(train, fresh), seed=seed, only="privacy")[0]))
+    gates_of = {m: sum(m in c for c in caught) for m in JUDGES}
+    measured(f"{leak}: FAIL in {sum(map(bool, caught))} of 6; " + ", ".join(f"{m} {n}" for m, n in gates_of.items() if n))
+    assert all(c >= expected for c in caught)
 
 
 def test_tumours_copied_or_smoted_fail_and_fresh_ones_do_not():
@@ -183,11 +203,11 @@ def fresh_sample(seed, n=1500):
 
 
 @pytest.mark.slow
-def test_a_fresh_sample_passes_in_95_of_100_seeds(capsys):
+@pytest.mark.timeout(1800)
+def test_a_fresh_sample_passes_in_95_of_100_seeds(measured):
     verdicts = [judged(*fresh_sample(seed), seed=seed)[0] for seed in range(100)]
     rate = sum(v.verdict == PASS for v in verdicts)
-    with capsys.disabled():
-        print(f"\nfresh samples that pass: {rate} of 100", *{r for v in verdicts for r in v.reasons}, sep="\n  ")
+    measured(f"a fresh sample of the same distribution passes in {rate} of 100 seeds", *(r for v in verdicts for r in v.reasons))
     assert rate >= 95
 
 

@@ -82,7 +82,7 @@ def test_publish_folder_without_permission(project, capsys):
 def test_full_disk(project, capsys, what):
     config = lay(project)
     (project / what).mkdir(mode=0o700)
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", project / what], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", project / what], capture_output=True).returncode:
         pytest.skip("mounting is not allowed here")
     try:
         assert main(["run", "ward", "--config", str(config)]) == 2

@@ -97,7 +97,7 @@ def test_same_seed_same_bytes_another_seed_others(published, tmp_path_factory):
 
 
 def test_a_gate_that_fails_publishes_nothing_and_says_why(project):
-    config = lay(project, ENTRY.replace("min: 0.8", "min: 1.5"))
+    config = lay(project, ENTRY.replace("min: 0.5", "min: 1.5"))
     code, result = run(config)
     assert code == 1 and result["verdict"] == "FAIL" and result["published"] is None
     assert result["reasons"][0].startswith("utility.target is")

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from generators.data import DataError
-from pipelines.gates import DEFAULTS, FAIL, METRICS, NO_VERDICT, PASS, gates, verdict
+from pipelines.gates import DEFAULTS, FAIL, METRICS, NO_VERDICT, PASS, WORDS, figure, gates, verdict, with_contract
 from validation.score import Score
 
 TABLE = planted.table({"x": pa.array([1.0])}, {"x": "numeric"}, target="x")
@@ -17,8 +17,8 @@ def score(value, low=None, high=None, yardstick=1.0, name="fidelity.shape", **mo
     return Score(name, value, value if low is None else low, value if high is None else high, yardstick, **more)
 
 
-def test_every_metric_has_a_default_gate():
-    assert set(DEFAULTS) == set(METRICS)
+def test_every_metric_has_a_default_gate_and_words():
+    assert set(DEFAULTS) == set(METRICS) == {m for m, words in WORDS.items() if words.wrong}
 
 
 def test_configuration_overrides_extends_and_lifts():
@@ -63,6 +63,41 @@ def test_an_unknown_metric_is_an_error_that_lists_the_known():
 def test_the_verdict_of_one_gate(one, expected, why):
     outcome = verdict([one] if one else [], {"fidelity.shape": {"min": 0.9}})
     assert outcome.verdict == outcome.rows[0].verdict == expected and why in outcome.rows[0].reason
+
+
+@pytest.mark.parametrize(
+    ("one", "bound", "said"),
+    [
+        (
+            score(0.0142, 0.0121, 0.0173, 0.981, "fidelity.detection"), {"min": 0.1},
+            "fidelity.detection is 0.0142 [0.0121, 0.0173], at least 0.1 is asked for: "
+            "a classifier tells synthetic rows from real ones; a fresh real sample gets 0.981",
+        ),
+        (
+            score(1300.0, yardstick=0.0, name="privacy.rare", better="low"), {"max": 0},
+            "privacy.rare is 1,300, at most 0 is asked for: values came out that only a few people hold",
+        ),
+        (score(0.849999, 0.84, 0.86, 0.99), {"min": 0.85}, "fidelity.shape is 0.849999 [0.84, 0.86], at least 0.85 is asked for: columns"),
+        (score(0.99), {"max": 0.9}, "fidelity.shape is 0.99 [0.99, 0.99], at most 0.9 is asked for; a fresh real sample gets 1"),
+        (score(0.9, power="no trees"), {"min": 0.1}, "fidelity.shape (is each column distributed as the real one?) cannot be told: no trees"),
+    ],
+)  # fmt: skip
+def test_reasons_are_in_plain_words(one, bound, said):
+    row = verdict([one], {one.name: bound}).rows[0]
+    assert row.reason.startswith(said)
+    assert (row.min, row.max) == (bound.get("min"), bound.get("max"))
+
+
+@pytest.mark.parametrize(("value", "said"), [(0.00001234, "0.0000123"), (1300.4, "1,300"), (-0.0, "0"), (0.1, "0.1"), (2.0, "2"), (-0.02345, "-0.0234")])
+def test_figures_have_no_exponent(value, said):
+    assert figure(value) == said
+
+
+def test_the_contract_is_a_gate_too():
+    broken = {"expectation": "expect_x", "column": "age", "success": False, "crashed": False}
+    outcome = with_contract(verdict([], {}), {"source": {"expectations": []}, "synthetic": {"expectations": [broken]}})
+    assert outcome.verdict == FAIL and outcome.rows[0].metric == "contract.synthetic" and outcome.rows[0].min is None
+    assert outcome.reasons == ["the synthetic table breaks its contract: expect_x on age"]
 
 
 def test_a_count_past_its_bound_fails_whatever_real_data_gets():

@@ -13,11 +13,12 @@ from generators.data import DataError
 from pipelines.gates import METRICS, gates
 from validation import JUDGES
 from validation.dependence import Trends, correlations, dependence
+from validation.detection import hard
 from validation.features import NULL, RARE, Features, holders
-from validation.histograms import edges, extremes
+from validation.histograms import bars, edges, extremes
 from validation.marginals import ks, shape, tv
 from validation.missingness import missingness, together
-from validation.resampling import auc, sample, split, weights
+from validation.resampling import auc, looked_at, sample, split, weights
 
 
 def ones(*lengths):
@@ -60,7 +61,29 @@ def test_missingness_by_hand():
     score = missingness(real, real, fake)
     assert (score.value, score.yardstick, score.details["marginal"]) == (0.5, 0, 0)
     assert "subjects" in score.power
+    assert score.details["worst"] == [{"columns": ["x", "y"], "real": 0.0, "synthetic": 0.5, "yardstick": 0.0}]
     assert together(np.array([[True, True], [False, True]])).tolist() == [[0.5, 0.5], [0.5, 1.0]]
+
+
+def test_a_share_of_few_people_is_not_told():
+    """Nine of a hundred people are missing x, twenty y: the nine are too few to be shown, also as a bar or a bin."""
+    n, kinds = 100, {"x": "numeric", "y": "numeric", "c": "category"}
+    values = {"x": [None] * 9 + [1.0] * 91, "y": [None] * 20 + [1.0] * 80, "c": ["rare"] * 5 + [None] * 11 + ["a"] * 84}
+    real = planted.table({k: pa.array(v) for k, v in values.items()}, kinds)
+    fake = planted.table({"x": pa.array([1.0] * n), "y": pa.array([1.0] * n), "c": pa.array(["a"] * n)}, kinds)
+    details = missingness(real, real, fake).details
+    assert [details["columns"][k]["real"] for k in kinds] == [None, 0.2, 0.11]
+    assert [(w["columns"], w["real"]) for w in details["worst"]] == [
+        (["y"], 0.2),
+        (["y", "c"], 0.11),
+        (["c"], 0.11),
+        (["x"], None),
+        (["x", "y"], None),
+        (["x", "c"], None),
+    ]
+    assert missingness(real, real, fake, rare_below=5).details["columns"]["x"]["real"] == 0.09
+    found = bars(Features.of(real), real, fake, "c", 10)
+    assert dict(zip(found["values"], found["real"], strict=True)) == {"a": 0.84, "(rare)": None, "(null)": 0.11}
 
 
 def test_holders_counts_people_not_rows():
@@ -114,9 +137,7 @@ def test_shape_and_dependence_agree_with_sdmetrics():
         warnings.simplefilter("ignore")  # SDMetrics writes into a slice of a frame
         assert difference("age", "creatinine") == pytest.approx(1 - CorrelationSimilarity.compute(*frames("age", "creatinine")))
         assert difference("ward", "diagnosis") == pytest.approx(1 - ContingencySimilarity.compute(*frames("ward", "diagnosis")))
-        assert difference("stay", "ward") == pytest.approx(
-            1 - ContingencySimilarity.compute(*frames("stay", "ward"), continuous_column_names=["stay"])
-        )
+        assert difference("stay", "ward") == pytest.approx(1 - ContingencySimilarity.compute(*frames("stay", "ward"), continuous_column_names=["stay"]))
 
 
 def noise(table, seed=0):
@@ -143,6 +164,21 @@ def test_real_is_better_than_good_is_better_than_noise(metric):
 def test_trends_of_a_table_with_itself_are_zero():
     table = planted.patients(200, 0)
     assert np.nanmax(Trends(Features.of(table), table, table)(*ones(200, 200))) == 0
+
+
+def test_detection_is_no_better_below_one_half():
+    assert [hard(a) for a in (0.0, 0.25, 0.5, 0.75, 1.0)] == [0, 0.5, 1, 0.5, 0]
+    train, holdout = planted.patients(600, 1), planted.patients(300, 2)
+    score = JUDGES["fidelity.detection"](train, holdout, planted.reissued(train))
+    assert score.details["auc"] < 0.4 and score.low <= score.value <= score.high < 0.9
+
+
+def test_what_was_looked_at_of_a_large_table_is_said(monkeypatch):
+    monkeypatch.setattr("validation.detection.MOST", 200)
+    train, holdout, fresh = (planted.patients(n, s) for n, s in ((400, 1), (200, 2), (300, 3)))
+    details = JUDGES["fidelity.detection"](train, holdout, fresh).details
+    assert details["looked_at"] == {"train": [200, 400], "synthetic": [200, 300]}
+    assert looked_at({"train": 5}, {"train": 5}) == {}
 
 
 def test_odd_columns_are_judged():

@@ -102,7 +102,7 @@ def test_the_page_is_whole_and_asks_nothing_of_anybody(facts):
 def test_every_figure_is_shown_with_its_interval_and_yardstick(facts):
     text = Page(report.render(facts)).text
     for score in facts["scores"]:
-        digits = 0 if score["name"] in report.COUNTS else 3
+        digits = 0 if gates.WORDS[score["name"]].count else 3
         assert score["name"] in text
         for figure in ("value", "low", "high", "yardstick"):
             assert report.number(score[figure], digits) in text, (score["name"], figure)
@@ -155,6 +155,28 @@ def test_a_figure_that_only_stands_in_is_not_shown(facts):
     row = facts["verdict"]["rows"][0] | {"metric": "privacy.copies", "value": 0.0, "low": -1.0, "high": 1.0, "yardstick": 0.0}
     shown = report.gate(row, {"power": "too few", "better": "low"})
     assert [shown[k] for k in ("value", "low", "high", "yardstick")] == [None] * 4
+
+
+def test_what_is_missing_differently_is_shown_and_small_counts_are_not(facts):
+    details = next(s for s in facts["scores"] if s["name"] == "fidelity.missingness")["details"]
+    details["columns"]["age"] = {"real": None, "synthetic": 0.0}
+    details["worst"] = [{"columns": ["age", "stay"], "real": None, "synthetic": 0.07, "yardstick": None}]
+    details["worst"] += [{"columns": ["age"], "real": 0.5, "synthetic": 0.3, "yardstick": 0.01}]
+    text = Page(report.render(facts)).text
+    assert "age + stay too few 7.0 % – –" in text
+    assert "age 50 % 30 % 0.200 0.010" in text
+    assert "age: real fewer people than may be shown, synthetic 0 %" in text
+
+
+def test_how_much_of_a_large_table_was_looked_at_is_said(facts):
+    facts["scores"][-3]["details"]["looked_at"] = {"synthetic": [5000, 32561]}
+    assert facts["scores"][-3]["name"] == "privacy.copies"
+    assert "Looked at: 5,000 of 32,561 synthetic rows." in Page(report.render(facts)).text
+
+
+def test_bounds_are_numbers_not_words():
+    row = {"metric": "privacy.copies", "bound": "quite little", "max": 0.02, "min": None, "value": 0.5, "low": 0.4, "high": 0.6, "yardstick": 0.0}
+    assert report.gate(row, {"better": "low"})["picture"].count('class="bound"') == 1
 
 
 def test_missing_parts_never_break_the_page(facts):
@@ -222,6 +244,8 @@ def test_charts_say_what_they_show():
     assert "below 1: real 25 %, synthetic 50 %" in charts.histogram([1.0], [0.25, None], [0.5, 0.5], "x")
     assert "1 and more: real fewer people than may be shown" in charts.histogram([1.0], [0.25, None], [0.5, 0.5], "x")
     assert charts.bars([f"v{i}" for i in range(9)], [1 / 9] * 9, [1 / 9] * 9, "x").count("4 others") == 1
+    hidden = charts.bars(["a", "(rare)"], [1.0, None], [0.9, 0.1], "x")
+    assert "too few" in hidden and 'class="hidden"' in hidden and charts.bars(["a", "(rare)"], [1.0, 0.0], [1.0, 0.0], "x").count("rare") == 0
     assert charts.interval(0.9, 0.8, 1.0, 0.95, (0.85, None)).count('class="out"') == 1
     assert [charts.percent(v) for v in (0.5, 0.0123, 0.0001, 0.0, None)] == ["50 %", "1.2 %", "< 0.1 %", "0 %", "fewer people than may be shown"]
     assert charts.ticks(-14.7, -10.1) == [-14.0, -12.0]

@@ -4,9 +4,10 @@ Two numbers:    difference = |r_train - r_synthetic| / 2 (Pearson, rows where bo
 Anything else:  difference = 1/2 sum |p_train - p_synthetic| over the cells of the two-way table, numbers in 10 equal
                 bins of the training range (ends open), null being a value.
 Score = 1 - the mean over the pairs; no unit, 1 is equal.
-"Column Pair Trends" of SDMetrics (DataCebo, 2022, https://docs.sdv.dev/sdmetrics): CorrelationSimilarity and
-ContingencySimilarity, pair by pair the same numbers. One thing is ours: both tables use the bins of the training
-table, where the SDMetrics report bins each table by its own range and so counts a shorter tail as lost dependence.
+"Column Pair Trends" of "Synthetic Data Metrics" (SDMetrics), DataCebo, 2022,
+https://docs.sdv.dev/sdmetrics/data-metrics/quality/quality-report:
+CorrelationSimilarity and ContingencySimilarity, pair by pair the same numbers. One thing is ours: both tables use the bins of
+the training table, where the SDMetrics report bins each table by its own range and so counts a shorter tail as lost dependence.
 """
 
 from __future__ import annotations

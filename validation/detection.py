@@ -1,7 +1,9 @@
 """Can a strong classifier tell the synthetic rows from the real ones?
 
 Boosted trees are trained on real against synthetic rows (equally many) and score rows they have not seen (3 folds, by
-subject). value = 1 - (2 max(AUC, 1/2) - 1); no unit, 1 = cannot be told apart, 0 = every row is told.
+subject). value = 1 - 2 |AUC - 1/2|; no unit, 1 = cannot be told apart, 0 = every row is told.
+An AUC below 1/2 counts like one above: the rows of a fresh sample say nothing about those of another fold, but a copy does.
+Where it was learned with as real, its twin is taken for real, so copies that fall into different folds turn the ranking round.
 "Revisiting classifier two-sample tests", Lopez-Paz and Oquab, 2017, https://arxiv.org/abs/1610.06545
 """
 
@@ -11,7 +13,7 @@ import numpy as np
 
 from generators.data import Table
 from validation.features import Features, learnable
-from validation.resampling import auc, count, interval, sample, too_few, weights
+from validation.resampling import auc, count, interval, looked_at, sample, too_few, weights
 from validation.score import Score
 
 MOST, FOLDS, DRAWS = 20_000, 3, 40
@@ -36,8 +38,13 @@ def told_apart(train: Table, other: Table, features: Features, seed: int) -> tup
     return scores, y, np.concatenate([tables[0].subjects, tables[1].subjects + count(tables[0])])
 
 
+def hard(area: float) -> float:
+    """How hard it is to tell, of an AUC: 1 at chance, 0 where every row is told, either way round."""
+    return 1 - 2 * abs(area - 0.5)
+
+
 def detection(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rare_below: int = 10) -> Score:
-    """1 - (2 AUC - 1)+ of boosted trees; interval by bootstrap of the scored subjects (the trees are not refitted)."""
+    """1 - 2 |AUC - 1/2| of boosted trees; interval by bootstrap of the scored subjects (the trees are not refitted)."""
     rng = np.random.default_rng(seed)
     features = Features.of(train, rare_below)
     few = too_few(train, holdout, synthetic)
@@ -46,7 +53,9 @@ def detection(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, 
     scores, y, subjects = told_apart(train, synthetic, features, seed)
     area = auc(scores, y)
     blind = auc(*told_apart(train, holdout, features, seed)[:2])()
-    hard = lambda a: 1 - (2 * max(a, 0.5) - 1)  # noqa: E731
     low, high = interval(area(), [area(w) for w in weights(subjects, DRAWS, rng)], 0, 1)
-    details = {"auc": area(), "auc_interval": [low, high], "yardstick_auc": blind, "rows": int((y == 0).sum())}
-    return Score("fidelity.detection", hard(area()), hard(high), hard(low), hard(blind), "high", None, details)
+    rows = {"train": int((y == 0).sum()), "synthetic": int((y == 1).sum())}
+    seen = looked_at(rows, {"train": len(train), "synthetic": len(synthetic)})
+    details = {"auc": area(), "auc_interval": [low, high], "yardstick_auc": blind, "rows": rows["train"], "looked_at": seen}
+    band = min(hard(low), hard(high)), hard(min(max(low, 0.5), high))  # the hardest is the AUC that is nearest to 1/2
+    return Score("fidelity.detection", hard(area()), *band, hard(blind), "high", None, details)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from generators.data import Table
+from validation.resampling import people
 
 NULL, RARE = 0, 1  # the first two codes of every category; kept values follow
 KNOTS = 512  # at how many quantiles a rank is remembered
@@ -48,8 +49,7 @@ def holders(values: pa.Array, subjects: np.ndarray) -> tuple[pa.Array, np.ndarra
     encoded = values.dictionary_encode()
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     known = codes >= 0
-    pairs = np.unique(codes[known] * (int(subjects.max(initial=0)) + 1) + subjects[known])
-    return encoded.dictionary, np.bincount(pairs // (int(subjects.max(initial=0)) + 1), minlength=len(encoded.dictionary))
+    return encoded.dictionary, people(codes[known], subjects[known], len(encoded.dictionary))
 
 
 def match(values: pa.Array, vocabulary: pa.Array) -> np.ndarray:

@@ -1,7 +1,7 @@
 """What a report may draw of a column: shares in common bins that say nothing about a single person.
 
 Bin edges are multiples of a round step, so no edge is anybody's value, and lie inside protected quantiles: at least
-`rare_below` training subjects are beyond each end. A bin with fewer training subjects has no real share (None).
+`rare_below` training subjects are beyond each end. A bin or a bar of fewer training subjects has no real share (None).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from generators.data import Table
 from validation.features import Features, numbers
+from validation.resampling import people, shown
 
 BINS = 24
 
@@ -54,14 +55,15 @@ def bins(train: Table, synthetic: Table, name: str, rare_below: int) -> dict:
     whole = pa.types.is_integer(train.schema.arrow.field(name).type) or pa.types.is_temporal(train.schema.arrow.field(name).type)
     at = edges(*ends, whole) if ends else np.array([])
     place = np.searchsorted(at, values, side="right")
-    held = np.bincount(np.unique(place * (int(subjects.max(initial=0)) + 1) + subjects) // (int(subjects.max(initial=0)) + 1), minlength=len(at) + 1)
-    real = [float(s) if h >= rare_below else (0.0 if h == 0 else None) for s, h in zip(shares(values, at), held, strict=True)]
+    real = shown(shares(values, at), people(place, subjects, len(at) + 1), rare_below)
     return {"edges": at.tolist(), "real": real, "synthetic": shares(other, at).tolist()}
 
 
-def bars(features: Features, train: Table, synthetic: Table, name: str) -> dict:
+def bars(features: Features, train: Table, synthetic: Table, name: str, rare_below: int) -> dict:
     """{values, real, synthetic}: shares of the kept values, then of all rare ones together, then of null."""
     size = len(features.vocabulary[name]) + 2
     order = np.r_[2:size, 1, 0]
     real, other = (np.bincount(features.codes(t, name), minlength=size)[order] / max(1, len(t)) for t in (train, synthetic))
-    return {"values": [*features.vocabulary[name].to_pylist(), "(rare)", "(null)"], "real": real.tolist(), "synthetic": other.tolist()}
+    held = people(features.codes(train, name), train.subjects, size)[order]
+    values = [*features.vocabulary[name].to_pylist(), "(rare)", "(null)"]
+    return {"values": values, "real": shown(real, held, rare_below), "synthetic": other.tolist()}

@@ -3,7 +3,8 @@
 distance = max |F_train - F_synthetic| (Kolmogorov-Smirnov) for numbers and datetimes, nulls apart;
            1/2 sum |p_train - p_synthetic| (total variation) for categories and booleans, null being a value.
 Score = 1 - the mean over the learned columns; no unit, 1 is equal.
-"Column Shapes" of SDMetrics (DataCebo, 2022, https://docs.sdv.dev/sdmetrics).
+"Column Shapes" of "Synthetic Data Metrics" (SDMetrics), DataCebo, 2022, https://docs.sdv.dev/sdmetrics/data-metrics/quality/quality-report:
+KSComplement and TVComplement, but that TVComplement leaves nulls out.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def shape(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rare
     columns = {}
     for name in each:
         kind = train.schema[name].kind
-        pictures = bins(train, synthetic, name, rare_below) if name in features.numeric else bars(features, train, synthetic, name)
+        pictures = bins(train, synthetic, name, rare_below) if name in features.numeric else bars(features, train, synthetic, name, rare_below)
         how = "ks" if name in features.numeric else "tv"
         columns[name] = {"kind": kind, "measure": how, "distance": each[name], "yardstick": real[name], **pictures}
     yardstick = 1 - float(np.mean(list(real.values()) or [0.0]))

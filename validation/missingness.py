@@ -11,10 +11,10 @@ import numpy as np
 
 from generators.data import Table
 from validation.features import Features
-from validation.resampling import interval, too_few, weights
+from validation.resampling import interval, shown, too_few, weights
 from validation.score import Score
 
-DRAWS = 40
+DRAWS, WORST = 40, 10
 
 
 def together(nulls: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
@@ -32,11 +32,21 @@ def missingness(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0
     ours, theirs, control = (features.nulls(t) for t in (train, synthetic, holdout))
     used = ours.any(0) | theirs.any(0)
     real, fake = together(ours), together(theirs)
-    value = float(np.abs(real - fake).max(initial=0))
+    apart, noise = np.abs(real - fake), np.abs(real - together(control))
     pairs = zip(weights(train.subjects, DRAWS, rng), weights(synthetic.subjects, DRAWS, rng), strict=True)
     drawn = [np.abs(together(ours[:, used], a) - together(theirs[:, used], b)).max(initial=0) for a, b in pairs] if used.any() else []
-    yardstick = float(np.abs(real - together(control)).max(initial=0))
-    shares = np.diag(real), np.diag(fake)
-    details = {"columns": {n: {"real": float(shares[0][i]), "synthetic": float(shares[1][i])} for i, n in enumerate(names)}}
-    details["marginal"] = float(np.abs(shares[0] - shares[1]).max(initial=0))
+
+    def cell(i: int, j: int) -> dict:
+        """One column (i = j) or pair: its shares, and how far the holdout is from train."""
+        held = len(np.unique(train.subjects[ours[:, i] & ours[:, j]]))
+        seen, yardstick = shown([real[i, j], noise[i, j]], [held, held], rare_below)
+        return {"columns": [names[k] for k in sorted({i, j})], "real": seen, "synthetic": float(fake[i, j]), "yardstick": yardstick}
+
+    worst = [divmod(int(k), len(names)) for k in np.argsort(-np.triu(apart), axis=None, kind="stable")[:WORST]]
+    details = {
+        "columns": {name: {k: cell(i, i)[k] for k in ("real", "synthetic")} for i, name in enumerate(names)},
+        "marginal": float(np.diag(apart).max(initial=0)),
+        "worst": [cell(i, j) for i, j in worst if i <= j and apart[i, j] > 0],
+    }
+    value, yardstick = float(apart.max(initial=0)), float(noise.max(initial=0))
     return Score("fidelity.missingness", value, *interval(value, drawn, 0, 1), yardstick, "low", too_few(train, holdout, synthetic), details)

@@ -42,6 +42,22 @@ def sample(table: Table, rows: int, rng: np.random.Generator) -> Table:
     return table.take(keep[table.subjects])
 
 
+def looked_at(looked: dict[str, int], there: dict[str, int]) -> dict[str, list[int]]:
+    """{table: [rows looked at, rows there are]} of the tables of which not all rows were, for a report."""
+    return {name: [rows, there[name]] for name, rows in looked.items() if rows < there[name]}
+
+
+def people(codes: np.ndarray, subjects: np.ndarray, size: int) -> np.ndarray:
+    """(size,) how many subjects have a row of each code 0 .. size - 1."""
+    width = int(subjects.max(initial=0)) + 1
+    return np.bincount(np.unique(codes * width + subjects) // width, minlength=size)
+
+
+def shown(shares: np.ndarray, held: np.ndarray, rare_below: int) -> list[float | None]:
+    """Shares of real rows as details may hold them: None where one covers somebody, but fewer than `rare_below` subjects."""
+    return [None if 0 < h < rare_below else float(s) for s, h in zip(shares, held, strict=True)]
+
+
 def interval(value: float, drawn: list[float] | np.ndarray, low: float = -math.inf, high: float = math.inf) -> tuple[float, float]:
     """95 % interval, value ± 1.96 times the standard deviation of its bootstrap values, inside [low, high]."""
     drawn = np.asarray(drawn, float)

@@ -15,6 +15,7 @@ class Score:
     value:      the figure for the synthetic table
     low, high:  its 95 % interval
     yardstick:  what the holdout itself scores in place of the synthetic table: the ceiling set by sampling noise
+                (privacy.rare has none, and 0 stands there: real rows are full of rare values, and none may come out)
     better:     "high" or "low": which way is good
     power:      why the figure cannot be trusted (too few rows, a positive control that was missed), or None
     details:    aggregates for the report (by column, by attack); never a value of one record

@@ -3,7 +3,7 @@
 Boosted trees are trained on synthetic and on training rows and tested on the same holdout rows. The metric is ROC AUC
 for a class (mean over classes, one against the rest) and R2 for a number of more than 10 values.
 value = 1 - (metric trained on real - metric trained on synthetic): 1 = nothing lost, 0.95 = 5 points of AUC or R2 lost.
-"Real-valued (medical) time series generation with recurrent conditional GANs" (TSTR), Esteban, Hyland and Raetsch,
+"Real-valued (medical) time series generation with recurrent conditional GANs" (TSTR), Esteban, Hyland and Rätsch,
 2017, https://arxiv.org/abs/1706.02633
 """
 
@@ -13,11 +13,11 @@ import numpy as np
 
 from generators.data import DataError, Table
 from validation.features import Features, flat, learnable, numbers
-from validation.resampling import auc, interval, sample, split, too_few, weights
+from validation.resampling import auc, interval, looked_at, sample, split, too_few, weights
 from validation.score import Score
 
-DRAWS, CLASSES, LEAST_OF_A_CLASS = 40, 10, 10
-MOST = 100_000  # rows of each table at most
+DRAWS, CLASSES, LEAST_OF_A_CLASS = 40, 10, 10  # a class of fewer subjects, in train or in the holdout, is not judged
+MOST = 100_000  # of a table that is larger, so many rows are looked at
 Metric = dict  # class label (or "all") -> a function of holdout row weights
 
 
@@ -85,9 +85,19 @@ def metrics(source: Table, test: Table, features: Features, classes: bool, judge
     return {c: auc(column.get(c, np.zeros(known.sum())), truth[known] == c) for c in judged}, known
 
 
+def fewest(label: float, *tables: tuple[Table, np.ndarray]) -> int:
+    """The least number of subjects, of those of the class and those of another one, in any of the tables (each with its answers)."""
+    known = [(t.subjects[~np.isnan(y)], y[~np.isnan(y)] == label) for t, y in tables]
+    return min(len(np.unique(subjects[side])) for subjects, of in known for side in (of, ~of))
+
+
 def overall(metric: Metric, weight: np.ndarray | None = None) -> float:
     """The mean over the classes."""
     return float(np.nanmean([m(weight) for m in metric.values()]))
+
+
+def rows_of(train: Table, holdout: Table, synthetic: Table) -> dict[str, int]:
+    return {"train": len(train), "holdout": len(holdout), "synthetic": len(synthetic)}
 
 
 def target(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rare_below: int = 10) -> Score:
@@ -98,13 +108,16 @@ def target(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rar
     if train.schema.target is None:
         raise DataError("utility.target: the schema names no target column")
     rng = np.random.default_rng(seed)
+    there = rows_of(train, holdout, synthetic)
     train, holdout, synthetic = (sample(t, MOST, rng) for t in (train, holdout, synthetic))
     features = Features.of(train, rare_below)
     classes = is_class(train, features)
     y, real_y = answers(holdout, features, classes), answers(train, features, classes)
-    held = {c: min((y == c).sum(), (real_y == c).sum()) for c in np.unique(real_y[~np.isnan(real_y)])} if classes else {}
-    judged = [c for c, n in held.items() if n >= LEAST_OF_A_CLASS and (y != c).sum() >= LEAST_OF_A_CLASS]
-    few = too_few(train, holdout, synthetic) or ("fewer than 10 holdout rows of every class" if classes and not judged else None)
+    least = max(LEAST_OF_A_CLASS, rare_below)
+    judged = [c for c in np.unique(real_y[~np.isnan(real_y)]) if fewest(c, (train, real_y), (holdout, y)) >= least] if classes else []
+    few = too_few(train, holdout, synthetic)
+    if classes and not judged:
+        few = few or f"no class of the target has {least} people, and others {least}, in train and holdout"
     if few:
         return Score("utility.target", 1.0, 0.0, 1.0, 1.0, "high", few, {"task": "class" if classes else "number"})
     fake, known = metrics(synthetic, holdout, features, classes, judged, seed)
@@ -113,7 +126,12 @@ def target(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rar
     best, got = overall(real), overall(fake)
     halves = split(holdout, 2, rng)
     control = np.nanmean([overall(metrics(a, b, features, classes, judged, seed)[0]) for a, b in (halves, halves[::-1])])
-    details = {"task": "class" if classes else "number", "metric": "ROC AUC" if classes else "R2", "target": train.schema.target}
+    details = {
+        "task": "class" if classes else "number",
+        "metric": "ROC AUC" if classes else "R2",
+        "target": train.schema.target,
+        "looked_at": looked_at(rows_of(train, holdout, synthetic), there),
+    }
     for key, figure, column in (("real", best, 0), ("synthetic", got, 1)):
         details[key] = {"value": figure, "interval": list(interval(figure, [d[column] for d in drawn], -1, 1))}
     details["classes"] = {named(c, train, features): {"real": real[c](), "synthetic": fake[c](), "holdout_rows": int((y == c).sum())} for c in judged}

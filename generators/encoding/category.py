@@ -30,6 +30,9 @@ class Category:
         keep = np.flatnonzero(np.bincount(held, minlength=len(distinct)) >= self.k)
         rows = np.bincount(codes[present], minlength=len(distinct))[keep]
         order = np.argsort(-rows, kind="stable")
+        if pa.types.is_dictionary(self.type) and self.type.ordered:
+            place = {_key(v): i for i, v in enumerate(values.combine_chunks().dictionary.to_pylist())}
+            order = np.argsort([place[_key(distinct[i])] for i in keep])
         self.values: list[Any] = [distinct[i] for i in keep[order]]
         self.rows: list[int] = rows[order].tolist()
         self.missing, self.rare = bool((~present).any()), len(keep) < len(distinct)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from scipy.special import ndtr, ndtri
 
 from generators.data import Column, DataError
@@ -30,7 +31,9 @@ class Numeric:
         self.quantiles: Quantiles | None = None
 
     def fit(self, values: pa.ChunkedArray, subjects: np.ndarray) -> Numeric:
-        self.scale = Scale.of(values)
+        if pa.types.is_floating(values.type) and pc.any(pc.is_inf(values)).as_py():
+            raise DataError(f"column {self.name!r}: holds infinite numbers, expected finite numbers or nulls")
+        self.scale = Scale.of(values, subjects, self.k)
         x, null = self.scale.to_number(values)
         x, subjects = x[~null], subjects[~null]
         spikes: list[float] = []

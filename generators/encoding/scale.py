@@ -27,21 +27,21 @@ class Scale:
     digits: int = 0
 
     @classmethod
-    def of(cls, values: pa.ChunkedArray) -> Scale:
-        """The lattice that the values lie on. It says nothing of any one value: 0 <= origin < step."""
-        kind = _plain_type(values.type)
-        raw = _raw(values)
+    def of(cls, values: pa.ChunkedArray, subjects: np.ndarray, k: int) -> Scale:
+        """The lattice that the values lie on, if it says nothing of any fewer than k subjects; else one of steps of 1."""
+        kind, null = _plain_type(values.type), _null(values)
+        raw, subjects, digits = _raw(values)[~null], subjects[~null], 0
+        largest = float(np.abs(raw.astype(np.float64)).max(initial=0))
         if pa.types.is_floating(kind):
-            raw = raw[np.isfinite(raw)]
-            for digits in range(10):
-                if np.abs(raw).max(initial=0) * 10**digits < EXACT / 1e3 and _equal(raw, np.round(raw, digits), kind):
-                    step = int(np.gcd.reduce(np.unique(np.rint(raw * 10**digits)).astype(np.int64))) if len(raw) else 1
-                    return cls(kind, 0, max(step, 1), digits)
+            fits = (d for d in range(10) if largest < EXACT / 1e3 / 10**d and _equal(raw, np.round(raw, d), kind))
+            digits = next(fits, None)
+            if digits is None:
+                return cls(kind)
+            raw = np.rint(raw * 10**digits).astype(np.int64)
+        elif largest > 2.0**61:  # differences would not fit
             return cls(kind)
-        present = np.unique(raw[~_null(values)])
-        step = int(np.gcd.reduce(np.diff(present))) if len(present) > 1 else 1
-        step = max(step, 1)
-        return cls(kind, int(present[0] % step) if len(present) else 0, step)
+        step = _step(raw, subjects, k, kind)
+        return cls(kind, int(raw[0] % step) if len(raw) else 0, step, digits)
 
     def to_number(self, values: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
         """(m (rows,) float64 with 0 where null, null (rows,) bool)."""
@@ -49,7 +49,7 @@ class Scale:
         if not self.step:
             m = raw.astype(np.float64)
         elif pa.types.is_floating(self.type):
-            m = np.where(null, 0, raw) * 10.0**self.digits / self.step
+            m = (np.where(null, 0, raw) * 10.0**self.digits - self.origin) / self.step
             m = np.where(np.abs(m - np.rint(m)) < 1e-3, np.rint(m), m)
         else:
             offset = raw - self.origin
@@ -58,11 +58,17 @@ class Scale:
 
     def to_arrow(self, m: np.ndarray, null: np.ndarray) -> pa.Array:
         """Whole lattice steps m (rows,) and null (rows,) -> an array of the type."""
+        if pa.types.is_null(self.type):
+            return pa.nulls(len(m))
         if pa.types.is_floating(self.type):
-            x = np.round(np.rint(m) * self.step / 10.0**self.digits, self.digits) if self.step else m
+            x = np.round((self.origin + np.rint(m) * self.step) / 10.0**self.digits, self.digits) if self.step else m
             x = x.astype(self.type.to_pandas_dtype())
             return pa.array(np.where(null, 0, x).astype(x.dtype), self.type, mask=null)
-        raw = np.where(null, 0, self.origin + np.rint(m).astype(np.int64) * self.step)
+        if self.step:
+            raw = np.where(null, 0, self.origin + np.rint(m).astype(np.int64) * self.step)
+        else:
+            raw = np.clip(np.where(null, 0, np.rint(m)), *_limits(self.type))
+            raw = raw if pa.types.is_decimal(self.type) else raw.astype(np.uint64 if pa.types.is_unsigned_integer(self.type) else np.int64)
         if pa.types.is_decimal(self.type):
             exact = decimal.Context(prec=76)
             return pa.array([None if n else decimal.Decimal(int(v)).scaleb(-self.type.scale, exact) for v, n in zip(raw, null, strict=True)], self.type)
@@ -97,18 +103,52 @@ def _null(values: pa.ChunkedArray) -> np.ndarray:
 
 
 def _raw(values: pa.ChunkedArray) -> np.ndarray:
-    """(rows,) int64 in the type's own unit, or float64; 0 where null."""
+    """(rows,) int64 in the type's own unit, or float64 (floats, and numbers too large for int64); 0 where null."""
     kind = _plain_type(values.type)
     if pa.types.is_dictionary(values.type):
         values = values.cast(kind)
     if pa.types.is_floating(kind):
         return values.cast(pa.float64()).fill_null(0.0).to_numpy()
     if pa.types.is_decimal(kind):
-        return np.array([0 if v is None else int(v.scaleb(kind.scale)) for v in values.to_pylist()], dtype=np.int64)
+        exact = decimal.Context(prec=76)
+        whole = [0 if v is None else int(v.scaleb(kind.scale, exact)) for v in values.to_pylist()]
+        return np.array(whole, np.float64 if max(map(abs, whole), default=0) >= 2**63 else np.int64)
     if pa.types.is_temporal(kind):
         width = pa.int32() if kind.bit_width == 32 else pa.int64()
         values = pa.chunked_array([c.view(width) for c in values.chunks], width)
+    if kind == pa.uint64() and (pc.max(values).as_py() or 0) >= 2**63:
+        return values.fill_null(0).to_numpy().astype(np.float64)
     return values.cast(pa.int64()).fill_null(0).to_numpy()
+
+
+def _step(raw: np.ndarray, subjects: np.ndarray, k: int, kind: pa.DataType) -> int:
+    """The greatest common step of whole numbers raw (n,), whose they are (n,), if each of k separate groups of subjects shows it.
+
+    Else, where there are as many subjects, the longest of day, hour, minute and second that is common to times; else 1.
+    """
+    step = int(np.gcd.reduce(raw - raw[0])) if len(raw) else 0
+    for groups in (k, 4 * k, 16 * k):
+        place = subjects % groups
+        order = np.argsort(place, kind="stable")
+        first = np.flatnonzero(np.diff(place[order], prepend=-1))
+        gaps = np.diff(raw[order], append=0)
+        gaps[np.append(first[1:], len(raw))[: len(first)] - 1] = 0  # to another group
+        if step and (np.gcd.reduceat(gaps, first) == step).sum() >= k:
+            return step
+    second = {"s": 1, "ms": 1000, "us": 10**6, "ns": 10**9}[kind.unit] if pa.types.is_timestamp(kind) else 1000 if kind == pa.date64() else 0
+    least = 86400 * second if kind == pa.date64() else 1
+    natural = [second * s for s in (86400, 3600, 60, 1) if second and step % (second * s) == 0]
+    return natural[0] if natural and len(np.unique(subjects)) >= k else least
+
+
+def _limits(kind: pa.DataType) -> tuple[float, float]:
+    """The smallest and the largest number of a type that a float64 can hold."""
+    if pa.types.is_decimal(kind):
+        high = 10.0**kind.precision
+        return np.nextafter(-high, 0), np.nextafter(high, 0)
+    signed = not pa.types.is_unsigned_integer(kind)
+    high = 2.0 ** (kind.bit_width - signed)
+    return -high if signed else 0.0, np.nextafter(high, 0)
 
 
 def _equal(a: np.ndarray, b: np.ndarray, kind: pa.DataType) -> bool:

@@ -11,6 +11,7 @@ import math
 import string
 from collections import Counter
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -20,76 +21,130 @@ from generators.data import Column, DataError
 from generators.layout import Field
 
 POOL = 3000
+HEXADECIMAL = ("0123456789abcdef", "0123456789ABCDEF")
 CLASSES = (string.digits, string.ascii_uppercase, string.ascii_lowercase)
 ISSUED = ("ssn", "phone_number")  # kinds of personal data that are numbers to be issued
+ROOM = 10  # times as many ids as the source has must be left to issue
+LEAST = 100_000  # and, where a look is made up, room for at least so many
 COMMON = 10  # a fixed part of an id is kept only if at least so many values share it
+DOMAINS = ("example.com", "example.org", "example.net")  # of invented e-mail addresses
 
 
 @dataclass(frozen=True)
 class Template:
-    """places: the characters allowed at each position; row i gets the (a i + b mod size)-th string."""
+    """The look of ids, and which of all ids of that look are issued.
+
+    places: the characters allowed at each position; they number all strings of the look 0, 1, ... (mixed radix)
+    Row i gets number  first + stride ((a i + b) mod size): each once, and none that the source holds.
+    """
 
     places: tuple[str, ...]
+    first: int
+    stride: int
     a: int
     b: int
 
     @classmethod
     def of(cls, values: set[str], rng: np.random.Generator, most: int | None = None) -> Template:
-        """The look of the values: those of the commonest length, position by position. `most`: the largest number allowed."""
+        """The look of the values: those of the commonest length, position by position. `most`: the largest number allowed.
+
+        Raises ValueError if all numbers up to `most` are used.
+        """
         length, held = Counter(map(len, values)).most_common(1)[0] if values else (0, 0)
-        alike = [v for v in values if len(v) == length]
-        places = [_allowed({v[i] for v in alike}) for i in range(length)] if held >= COMMON else list("ID-") * (most is None)
-        if most is not None and places:
-            places[0] = "".join(c for c in places[0] if c != "0") or "1"
-        places = _free(places, values, alike) if held >= COMMON else None
-        if places is None or math.prod(map(len, places)) < 100 * len(values):  # too full: longer than any of the source
-            longest, digits = max(map(len, values), default=0), len(str(100 * len(values) + 1))
-            fixed = [p for p in (_allowed({v[i] for v in alike}) for i in range(length)) if len(p) == 1 and not p.isdigit()] if held >= COMMON else []
-            fixed = [] if most is not None else fixed
-            lead = "1" if most is not None else ""
-            places = [*fixed, *lead, *[string.digits] * max(digits, longest + 1 - len(fixed) - len(lead))]
-            if most is not None and 2 * 10 ** (len(places) - 1) > most:
-                places = ["1", *[string.digits] * (longest + 1 - 1)]
-                if 2 * 10**longest > most:
-                    raise ValueError("no numbers left to issue")
-        size = math.prod(map(len, places))
-        a = int(rng.integers(1, min(size, 2**62))) | 1
+        alike = [v for v in values if len(v) == length] if held >= COMMON else []
+        places = [_allowed({v[i] for v in alike}) for i in range(length)] if alike else []
+        if places and most is not None:
+            places = _within([places[0].replace("0", "") or "1", *places[1:]], most)
+        places, first, stride = max(_by_prefix(places, alike), _by_remainder(places, alike), key=_size)
+        if _size((places, first, stride)) < ROOM * max(len(values), 1):
+            places, first, stride = _longer(places, values, most), 0, 1
+        size = _size((places, first, stride))
+        a, b = (int.from_bytes(rng.bytes(40)) % size for _ in "ab")
         while math.gcd(a, size) != 1:
-            a += 2
-        return cls(tuple(places), a, int(rng.integers(min(size, 2**62))))
+            a += 1
+        return cls(tuple(places), first, stride, a, b)
+
+    @property
+    def size(self) -> int:
+        return _size((self.places, self.first, self.stride))
 
     def issue(self, i: int) -> str:
-        number, out = (self.a * i + self.b) % self.size, []
+        number, out = self.first + self.stride * ((self.a * i + self.b) % self.size), []
         for place in reversed(self.places):
             number, digit = divmod(number, len(place))
             out.append(place[digit])
         return "".join(reversed(out))
 
-    @property
-    def size(self) -> int:
-        return math.prod(map(len, self.places))
+
+def _size(look: tuple) -> int:
+    """How many ids a look (places, first, stride) has."""
+    places, first, stride = look
+    return (math.prod(map(len, places)) - first + stride - 1) // stride if places else 0
 
 
-def _allowed(seen: set[str]) -> str:
-    """The characters that may stand where these were seen: whole classes, or the one fixed character."""
-    if len(seen) == 1:
-        return next(iter(seen))
-    hexadecimal = seen <= set("0123456789abcdef") and seen & set("abcdef") and seen & set(string.digits)
-    classes = "0123456789abcdef" if hexadecimal else "".join(c for c in CLASSES if seen & set(c))
-    return classes + "".join(sorted(seen - set(string.ascii_letters + string.digits)))
+def _within(places: list[str], most: int) -> list[str]:
+    """Cuts the leading places of a number so that none is larger than `most`; nothing if all are."""
+    lead = ""
+    for i, place in enumerate(places):
+        fits = "".join(c for c in place if int((lead + c).ljust(len(places), "9")) <= most)
+        if fits:
+            return [*lead, fits, *places[i + 1 :]]
+        lead += place[0]
+    return []
 
 
-def _free(places: list[str], values: set[str], alike: list[str]) -> list[str] | None:
-    """Fixes as few leading free positions as it takes so that no value of the source fits; None if there is no room."""
+def _by_prefix(places: list[str], alike: list[str]) -> tuple[list[str], int, int]:
+    """Fixes as few leading positions as it takes so that no value of the source fits: what counts up leaves room above."""
     prefixes = [""]
     for i, place in enumerate(places):
         used = {v[: i + 1] for v in alike}
         longer = [p + c for p in prefixes for c in place]
         unused = [p for p in longer if p not in used]
         if unused:
-            return [*unused[len(unused) // 2], *places[i + 1 :]]
+            return [*unused[len(unused) // 2], *places[i + 1 :]], 0, 1
         prefixes = longer[:10_000]
-    return None
+    return [], 0, 1
+
+
+def _by_remainder(places: list[str], alike: list[str]) -> tuple[list[str], int, int]:
+    """Keeps to the numbers of one remainder that no value of the source has: what is scattered leaves room between."""
+    total, numbers = math.prod(map(len, places)), set()
+    for value in alike if places else []:
+        number = 0
+        for place, c in zip(places, value, strict=True):
+            number = number * len(place) + max(place.find(c), 0)
+        numbers.add(number)
+    stride = 2
+    while numbers and stride < total // ROOM:
+        free = set(range(stride)) - {n % stride for n in numbers}
+        if free:
+            return places, min(free), stride
+        stride += max(stride // 8, 1)
+    return [], 0, 1
+
+
+def _longer(places: list[str], values: set[str], most: int | None) -> list[str]:
+    """A look longer than any value of the source: fixed signs as they were, then as many digits as give room."""
+    longest, digits = max(map(len, values), default=0), len(str(max(ROOM * len(values), LEAST) + 1))
+    if most is not None:
+        least = longest + 1  # 1 and then digits: more digits than any of the source
+        places = ["1", *[string.digits] * max(digits, least - 1)]
+        while 2 * 10 ** (len(places) - 1) - 1 > most:
+            places.pop()
+        if len(places) < least:
+            raise ValueError("no unused numbers")
+        return places
+    fixed = [p for p in places if len(p) == 1 and not p.isdigit()]
+    return [*fixed, *[string.digits] * max(digits, longest + 1 - len(fixed))]
+
+
+def _allowed(seen: set[str]) -> str:
+    """The characters that may stand where these were seen: whole classes, or the one fixed character."""
+    if len(seen) == 1:
+        return next(iter(seen))
+    hexadecimal = next((h for h in HEXADECIMAL if seen <= set(h) and seen & set(h[10:]) and seen & set(string.digits)), None)
+    classes = hexadecimal or "".join(c for c in CLASSES if seen & set(c))
+    return classes + "".join(sorted(seen - set(string.ascii_letters + string.digits)))
 
 
 class Surrogate:
@@ -107,12 +162,8 @@ class Surrogate:
         if not number and not pa.types.is_string(self.plain) and not pa.types.is_large_string(self.plain):
             raise DataError(f"column {self.name!r}: kind {self.kind} is of type {self.type}, expected text or whole numbers; declare its kind as drop")
         if number:
-            most = 2 ** (self.plain.bit_width - (not pa.types.is_unsigned_integer(self.plain))) - 1 if pa.types.is_integer(self.plain) else 10**15
-            if pa.types.is_decimal(self.plain):
-                most = 10 ** (self.plain.precision - self.plain.scale) - 1
-            real = {str(abs(int(float(v)))) if not pa.types.is_integer(self.plain) else v.lstrip("-") for v in real}
             try:
-                self.template = Template.of(real, rng, most)
+                self.template = Template.of({str(abs(int(Decimal(v)))) for v in real}, rng, _most(self.plain))
             except ValueError:
                 raise DataError(f"column {self.name!r}: no unused {self.type} numbers are left to issue; declare its kind as drop") from None
         elif self.kind == "id" or self.faker in ISSUED:
@@ -126,12 +177,18 @@ class Surrogate:
             from faker import Faker
         except ImportError:
             raise DataError(f"column {self.name!r}: kind {self.kind} needs the package faker; install it, or declare the kind as drop") from None
-        fake = Faker(self.locale)
+        try:
+            fake = Faker(self.locale)
+        except AttributeError:
+            raise DataError(f"column {self.name!r}: locale: Faker has no {self.locale!r}, expected en_GB, de_DE, ...") from None
         fake.seed_instance(seed)
         method = getattr(fake, self.faker or ("sentence" if self.kind == "text" else "name"), None)
         if not callable(method):
             raise DataError(f"column {self.name!r}: faker: {self.faker!r} is no provider of Faker; expected name, email, address, phone_number, ...")
         made = [str(method()).replace("\n", ", ") for _ in range(POOL)]
+        if self.faker == "email":  # at a domain of its own
+            domain = next((d for d in DOMAINS if not any(v.endswith(d) for v in real)), "invented.example")
+            made = [f"{v.split('@')[0]}@{domain}" for v in made]
         kept = [v for v in dict.fromkeys(made) if v.casefold().strip() not in real]
         return kept or [f"{self.faker or 'text'} {i}" for i in range(POOL) if f"{self.faker or 'text'} {i}" not in real]
 
@@ -153,13 +210,14 @@ class Surrogate:
         else:
             made = [self.pool[i] for i in rng.integers(len(self.pool), size=len(x))]
             if self.faker == "email":  # unique by its number
-                made = [f"{v.split('@')[0]}{start + i}@example.com" for i, v in enumerate(made)]
+                made = [v.replace("@", f"{start + i}@") for i, v in enumerate(made)]
         if pa.types.is_integer(self.plain):
-            array = pa.array([int(v) for v in made], self.plain, mask=null)
-        elif pa.types.is_floating(self.plain) or pa.types.is_decimal(self.plain):
-            array = pa.array([int(v) for v in made], pa.int64(), mask=null).cast(self.plain)
-        else:
-            array = pa.array(made, self.plain, mask=null)
+            made = [int(v) for v in made]
+        elif pa.types.is_decimal(self.plain):
+            made = [Decimal(v) for v in made]
+        elif pa.types.is_floating(self.plain):
+            made = np.array(made).astype(self.plain.to_pandas_dtype())
+        array = pa.array(made, self.plain, mask=null)
         return array.dictionary_encode().cast(self.type) if pa.types.is_dictionary(self.type) else array
 
     def request(self, value) -> np.ndarray:
@@ -176,5 +234,14 @@ class Surrogate:
 
     def restore(self, state: dict) -> Surrogate:
         self.missing, self.pool, template = state["missing"], state["pool"], state["template"]
-        self.template = template and Template(tuple(template["places"]), template["a"], template["b"])
+        self.template = template and Template(**template | {"places": tuple(template["places"])})
         return self
+
+
+def _most(kind: pa.DataType) -> int:
+    """The largest number up to which a type holds every whole number."""
+    if pa.types.is_decimal(kind):
+        return 10 ** (kind.precision - kind.scale) - 1
+    if pa.types.is_floating(kind):
+        return {16: 2**11, 32: 2**24, 64: 2**53}[kind.bit_width]
+    return 2 ** (kind.bit_width - (not pa.types.is_unsigned_integer(kind))) - 1

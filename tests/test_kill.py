@@ -1,0 +1,63 @@
+"""Killed at any moment, a run leaves published/ whole, and the next one goes on and succeeds."""
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+from projects import ENTRY, lay, run, spawn, whole
+
+
+def kill_and_go_on(folder, kills: int, seed: int) -> None:
+    rng = random.Random(seed)
+    for i in range(kills):
+        config = lay(folder, ENTRY + f"  seed: {i}\n")
+        process = spawn(config)
+        time.sleep(rng.uniform(0.5, 14))
+        process.kill()
+        process.communicate()
+        assert whole(folder / "published" / "ward")
+        code, result = run(config)
+        assert code in (0, 1), result
+        assert whole(folder / "published" / "ward")
+        assert not list((folder / "runs").rglob("*.arrow"))
+
+
+def test_two_kills(project):
+    kill_and_go_on(project, 2, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_twenty_five_kills(project):
+    kill_and_go_on(project, 25, seed=0)
+
+
+def test_a_killed_run_goes_on_after_the_last_finished_step(project):
+    config = lay(project)
+    process = spawn(config)
+    steps = project / "runs" / "ward" / ".steps"
+    until = time.monotonic() + 120
+    while not list(steps.glob("fit-*")) and time.monotonic() < until and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    (model,) = (project / "runs" / "ward").glob("*/model/weights.safetensors")
+    before = model.stat().st_mtime_ns
+    code, _ = run(config)
+    assert code == 0 and model.stat().st_mtime_ns == before
+
+
+def test_the_server_of_a_killed_run_ends_with_it(tmp_path):
+    process = spawn(lay(tmp_path), env={"PREFECT_API_URL": "", "PREFECT_HOME": str(tmp_path / "prefect")})
+    listed, children = Path(f"/proc/{process.pid}/task/{process.pid}/children"), []
+    until = time.monotonic() + 60
+    while not children and time.monotonic() < until and process.poll() is None:
+        time.sleep(0.05)
+        children = listed.read_text().split()
+    process.kill()
+    process.communicate()
+    until = time.monotonic() + 20
+    while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert children and not any(Path(f"/proc/{child}").exists() for child in children)
