@@ -1,12 +1,12 @@
 # make demo    a real table in, a vetted synthetic table out, in a virtual environment of its own
 # make test    the tests          make slow   those that take long
-# make lint    style and dead code
+# make lint    style           make bench  the README's figures (needs LIKENESS_DATA)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test slow lint clean
+.PHONY: demo test slow lint bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/likeness run breast-cancer
@@ -30,6 +30,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 $(VENV)/installed-dev: $(VENV)/installed
 	$(PIP) --editable '.[dev]'
 	touch $@
+
+bench: $(VENV)/installed
+	$(BIN)/python benchmarks/main_job.py
 
 clean:
 	rm -rf $(VENV) .prefect runs published

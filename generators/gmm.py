@@ -61,7 +61,8 @@ class GMM(nn.Module):
     @torch.no_grad()
     def fit(self, x: Tensor, held_out: Tensor, *, rng: torch.Generator, log: Callable[[str], None] = lambda line: None) -> GMM:
         """x (n, fields), held_out (m, fields). Tries the sizes and kinds of leaves asked for, keeps the best on held_out."""
-        x, held_out = x[torch.randperm(len(x), generator=rng)], held_out[:HELD_OUT]
+        x, held_out = (rows[torch.randperm(len(rows), generator=rng)] for rows in (x, held_out))
+        held_out = held_out[:HELD_OUT]
         seed = int(torch.randint(2**62, (1,), generator=rng))
         with single_thread():
             first = self._screen(x[:SCREEN], held_out, seed, log)

@@ -211,14 +211,20 @@ class Gaussian(nn.Module):
 
     def sample(self, k: Tensor, given: Given | None, x: Tensor, *, rng: torch.Generator) -> None:
         noise = torch.randn(len(k), len(self.fields), generator=rng, dtype=torch.double)
-        z = self.mean[k] + torch.einsum("nij,nj->ni", self.cholesky[k], noise)
+        z = self.mean[k] + _each(self.cholesky, k, noise)
         fixed = [] if given is None else [j for j, i in enumerate(self.fields) if given.mask[i]]
         if fixed:  # Matheron's rule: z + S_o S_oo^-1 (given - z_o) is a draw from the conditional
             covariance = self.cholesky @ self.cholesky.mT
             gain = torch.linalg.solve(covariance[:, fixed][:, :, fixed], covariance[:, fixed]).mT  # (K, d, fixed)
             wanted = given.values[:1, [self.fields[j] for j in fixed]].double()
-            z = z + torch.einsum("nij,nj->ni", gain[k], wanted - z[:, fixed])
+            z = z + _each(gain, k, wanted - z[:, fixed])
         x[:, self.fields] = z.float()
+
+
+def _each(matrices: Tensor, k: Tensor, z: Tensor) -> Tensor:
+    """(K, i, j) matrices, which one for each row k (n,), and rows z (n, j) -> (n, i), a few rows at a time."""
+    parts = zip(k.split(CHUNK), z.split(CHUNK), strict=True)
+    return torch.cat([torch.einsum("nij,nj->ni", matrices[k], z) for k, z in parts])
 
 
 def _linear(mean: Tensor, cholesky: Tensor) -> Tensor:

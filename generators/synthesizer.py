@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,13 @@ class Synthesizer:
 
     def fit(self, data: Table, log: Callable[[str], None] = lambda line: None) -> Synthesizer:
         """Learns. Rows of one subject are all in the part that is learned from, or all in the part that decides when to stop."""
-        rng = _stream(self.seed, "fit")
+        rng, count = _stream(self.seed, "fit"), int(data.subjects.max(initial=-1)) + 1
+        if count < 2:
+            raise DataError(f"found {count} subjects, expected at least 2: one to learn from and one to decide when to stop")
         self.encoder.fit(data, rng=rng)
         x = self.encoder.encode(data, rng=rng)
         subjects = torch.from_numpy(data.subjects)
-        order = torch.randperm(int(subjects.max()) + 1, generator=rng)
+        order = torch.randperm(count, generator=rng)
         held_out = (order < HELD_OUT * (1 + (len(order) <= FEW)) * len(order))[subjects]
         if not len(self.encoder.layout):
             raise DataError("no column is learned: every one is of kind id, pii or text; expected at least one numeric, category, boolean or datetime column")
@@ -131,17 +134,30 @@ class Synthesizer:
     def load(cls, folder: Path) -> Synthesizer:
         from safetensors.torch import load_file
 
-        folder = Path(folder)
-        if not (folder / "model.json").is_file():
+        model, weights = Path(folder) / "model.json", Path(folder) / "weights.safetensors"
+        if not (model.is_file() and weights.is_file()):
             raise DataError(f"{folder}: no model here, expected model.json and weights.safetensors")
-        state = json.loads((folder / "model.json").read_text())
-        if state.get("format") != FORMAT:
-            raise DataError(f"{folder}: model of format {state.get('format')}, expected {FORMAT}; fit it again with this version")
-        self = cls(state["family"], rare_below=state["encoder"]["rare_below"], seed=state["seed"], **state["arguments"])
-        self.encoder = TableEncoder.restore(state["encoder"])
-        self.generator = FAMILIES[self.family](Layout.from_json(state["layout"]), **self.arguments)
-        self.generator.restore(state["structure"], load_file(folder / "weights.safetensors"))
+        with _whole(model):
+            state = json.loads(model.read_text())
+            if state.get("format") != FORMAT:
+                raise DataError(f"{folder}: model of format {state.get('format')}, expected {FORMAT}; fit it again with this version")
+            self = cls(state["family"], rare_below=state["encoder"]["rare_below"], seed=state["seed"], **state["arguments"])
+            self.encoder = TableEncoder.restore(state["encoder"])
+            self.generator = FAMILIES[self.family](Layout.from_json(state["layout"]), **self.arguments)
+        with _whole(weights):
+            self.generator.restore(state["structure"], load_file(weights))
         return self
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Whatever goes wrong with a file that `save` wrote, as one line."""
+    try:
+        yield
+    except (DataError, OSError):
+        raise
+    except Exception as error:
+        raise DataError(f"{path}: truncated or damaged ({type(error).__name__}), expected what was saved; fit the model again") from None
 
 
 def _stream(seed: int, purpose: str) -> torch.Generator:

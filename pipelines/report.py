@@ -126,6 +126,8 @@ def gate(row: Mapping, score: Mapping) -> dict:
     shown = dict(row)
     if power and (row.get("low"), row.get("high")) in ((0, 1), (-1, 1)):
         shown |= dict.fromkeys(("value", "low", "high", "yardstick"))
+    if said.count:
+        shown |= {"low": None, "high": None}
     figures = [shown.get(k) for k in ("value", "low", "high", "yardstick")]
     ends = (1.0,) if score.get("better") == "high" else (0.0,)
     label = f"{said.title}: {number(figures[0])}, asked for {row.get('bound')}"

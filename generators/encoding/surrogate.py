@@ -114,7 +114,7 @@ def _by_remainder(places: list[str], alike: list[str]) -> tuple[list[str], int, 
         for place, c in zip(places, value, strict=True):
             number = number * len(place) + max(place.find(c), 0)
         numbers.add(number)
-    stride = 2
+    stride = max(len(numbers) // 16, 2)  # smaller ones of scattered numbers leave no remainder free
     while numbers and stride < total // ROOM:
         free = set(range(stride)) - {n % stride for n in numbers}
         if free:
