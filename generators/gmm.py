@@ -28,6 +28,7 @@ WIDEST = 64  # numbers that a full covariance is tried for, at most
 SCREEN = 8000  # rows on which the kind of leaves is chosen
 HELD_OUT = 4000  # held-out rows that are looked at, at most
 BETTER = 1e-3  # nats a row that a pass must gain on held-out rows
+ROWS_A_NUMBER = 5  # rows for each number that a component with a full covariance must have, on average
 MOST_GROUPS = 16  # groups that Gaussian components are split by, at most
 EXPLAINED = 0.1  # share of the variance of the numbers from which they are
 PATIENCE = 2  # passes that may gain less
@@ -88,7 +89,7 @@ class GMM(nn.Module):
         if "gaussian" in kinds:
             best = max(tried, key=lambda t: t.score).bins if tried else bins[-1]
             recipe = _Recipe(self, x, held_out, "gaussian", best, seed)
-            tried += [recipe.mixture(k) for k in sorted({recipe.at_least(k) for k in (2, 4, 16) if k <= max(len(x) // 20, 2)})]
+            tried += [recipe.mixture(k) for k in sorted({recipe.at_least(k) for k in (2, 4, 16) if k <= self._most(len(x))})]
         for t in tried:
             self._note(t, log)
         return max(tried, key=lambda t: t.score)
@@ -96,8 +97,13 @@ class GMM(nn.Module):
     def _sizes(self, n: int, numbers: str) -> list[int]:
         if self.components:
             return [min(self.components, n)]
-        sizes = [2**i for i in range(0, 11, 1 if n < 5000 else 2)] if numbers == "gaussian" else [n // 100]
-        return sorted({min(max(k, 1), 1000, max(n // 20, 1)) for k in sizes})
+        if numbers == "gaussian":
+            return [k for k in (2**i for i in range(0, 11, 1 if n < 5000 else 2)) if k <= self._most(n)]
+        return [min(max(n // 100, 1), 1000)]
+
+    def _most(self, n: int) -> int:
+        """Full covariances that n rows can bear: of fewer rows each, they would describe persons."""
+        return max(n // (ROWS_A_NUMBER * max(len(_ungated(self.layout)), 4)), 2)
 
     def _note(self, tried: _Mixture, log) -> None:
         size, tried.note = len(tried.log_pi), len(self.curve)
@@ -334,9 +340,9 @@ class _Mixture:
             leaf.tune(total if isinstance(leaf, Gaussian) else total.clamp_min(0), [c[i] for c in self.recipe.held_out], r)
 
     def surely_better(self, other: _Mixture) -> bool:
-        """By more than one standard error of the difference over held-out rows: else the smaller one is to be had."""
+        """By more than two standard errors of the difference over held-out rows: else the smaller one is to be had."""
         gain = self.rows - other.rows
-        return bool(gain.mean() > gain.std() / len(gain) ** 0.5)
+        return bool(gain.mean() > 2 * gain.std() / len(gain) ** 0.5)
 
     def absorb_held_out(self) -> None:
         """With sizes, strengths and passes chosen, the held-out rows are learned from too; empty components go."""

@@ -189,13 +189,17 @@ class Gaussian(nn.Module):
         self.mean, self.cholesky, self.linear = mean, cholesky, None
 
     def tune(self, sums: Tensor, chunks: list, r: list[Tensor]) -> None:
-        best = None
-        for strength in STRENGTHS[STRENGTHS >= 1]:
+        """The greatest strength that is no worse than the best one by a standard error: held-out rows may be few."""
+        tried = STRENGTHS[STRENGTHS >= 1]
+        rows = []
+        for strength in tried:
             self.strength.copy_(strength)
             self.update(sums)
-            score = sum(float((w * self.log_prob(c)).sum()) for c, w in zip(chunks, r, strict=True))
-            best = max(best or (score, strength), (score, strength), key=lambda s: s[0])
-        self.strength.copy_(best[1])
+            rows.append(torch.cat([(w * self.log_prob(c)).sum(1) for c, w in zip(chunks, r, strict=True)]))
+        score = torch.stack(rows)  # (strengths, held-out rows)
+        loss = score[score.mean(1).argmax()] - score
+        good = loss.mean(1) <= loss.std(1) / loss.shape[1] ** 0.5
+        self.strength.copy_(tried[good.nonzero()[-1, 0]])
         self.update(sums)
 
     def keep(self, k: Tensor) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from generators.encoding.table import TableEncoder
 from pipelines import gates, sources
 from pipelines.config import Entry
-from pipelines.publish import writable
 
 BASE_MB = 750  # what Python, torch, scikit-learn and Great Expectations take
 BASE_S = 20  # seconds: starting Prefect, importing, judging a small table
@@ -34,7 +33,6 @@ def plan(entry: Entry) -> str:
         f"  publish    {entry.publish}, if " + ", ".join(f"{m} {' '.join(f'{k} {v:g}' for k, v in b.items())}" for m, b in wanted.items()),
         "  columns",
     ]
-    writable(entry)
     for column, field in zip(train.schema.columns, train.schema.arrow, strict=True):
         lines.append(f"    {column.name:32} {column.kind:10} {field.type}{'  target' if column.name == train.schema.target else ''}")
     return "\n".join(lines)

@@ -31,7 +31,7 @@ class Quantiles:
         inside = (width > 0) & (x >= self.low[i]) & (x <= self.high[i])
         noise = rng.random(len(x))
         place = (x + step * (noise - 0.5) - self.low[i]) / np.where(width > 0, width, 1)
-        place = np.where(inside, np.clip(place, 0, 1), noise)
+        place = np.where(inside, np.clip(1 - np.abs(1 - np.abs(place)), 0, 1), noise)  # mirrored at the ends
         return self.edges[i] + place * (self.edges[i + 1] - self.edges[i])
 
     def from_unit(self, u: np.ndarray) -> np.ndarray:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import math
 import string
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +27,7 @@ HEXADECIMAL = ("0123456789abcdef", "0123456789ABCDEF")
 CLASSES = (string.digits, string.ascii_uppercase, string.ascii_lowercase)
 ISSUED = ("ssn", "phone_number")  # kinds of personal data that are numbers to be issued
 ROOM = 10  # times as many ids as the source has must be left to issue
+BEGINNINGS = 1000  # of ids, at most
 LEAST = 100_000  # and, where a look is made up, room for at least so many
 COMMON = 10  # a fixed part of an id is kept only if at least so many values share it
 DOMAINS = ("example.com", "example.org", "example.net")  # of invented e-mail addresses
@@ -34,13 +37,12 @@ DOMAINS = ("example.com", "example.org", "example.net")  # of invented e-mail ad
 class Template:
     """The look of ids, and which of all ids of that look are issued.
 
-    places: the characters allowed at each position; they number all strings of the look 0, 1, ... (mixed radix)
-    Row i gets number  first + stride ((a i + b) mod size): each once, and none that the source holds.
+    places: what may stand at each place, the first of them beginnings that no value of the source has; they number all
+            strings of the look 0, 1, ... (mixed radix)
+    Row i gets number (a i + b) mod size: each once.
     """
 
-    places: tuple[str, ...]
-    first: int
-    stride: int
+    places: tuple[tuple[str, ...], ...]
     a: int
     b: int
 
@@ -52,34 +54,36 @@ class Template:
         """
         length, held = Counter(map(len, values)).most_common(1)[0] if values else (0, 0)
         alike = [v for v in values if len(v) == length] if held >= COMMON else []
-        places = [_allowed({v[i] for v in alike}) for i in range(length)] if alike else []
-        if places and most is not None:
-            places = _within([places[0].replace("0", "") or "1", *places[1:]], most)
-        places, first, stride = max(_by_prefix(places, alike), _by_remainder(places, alike), key=_size)
-        if _size((places, first, stride)) < ROOM * max(len(values), 1):
-            places, first, stride = _longer(places, values, most), 0, 1
-        size = _size((places, first, stride))
+        look = [_allowed({v[i] for v in alike}) for i in range(length)] if alike else []
+        found, need = [], ROOM * max(len(values), 1)
+        for places in (look, [string.digits if p in string.digits else p for p in look]):  # then with fixed digits let go
+            if places and most is not None:
+                places = _within([places[0].replace("0", "") or "1", *places[1:]], most)
+            if _size(found) < need:
+                found = _unused(places, alike, max(need, LEAST))
+        if _size(found) < need:
+            found = _longer(look, values, most)
+        size = _size(found)
         a, b = (int.from_bytes(rng.bytes(40)) % size for _ in "ab")
         while math.gcd(a, size) != 1:
             a += 1
-        return cls(tuple(places), first, stride, a, b)
+        return cls(tuple(map(tuple, found)), a, b)
 
-    @property
+    @cached_property
     def size(self) -> int:
-        return _size((self.places, self.first, self.stride))
+        return _size(self.places)
 
     def issue(self, i: int) -> str:
-        number, out = self.first + self.stride * ((self.a * i + self.b) % self.size), []
+        number, out = (self.a * i + self.b) % self.size, []
         for place in reversed(self.places):
             number, digit = divmod(number, len(place))
             out.append(place[digit])
         return "".join(reversed(out))
 
 
-def _size(look: tuple) -> int:
-    """How many ids a look (places, first, stride) has."""
-    places, first, stride = look
-    return (math.prod(map(len, places)) - first + stride - 1) // stride if places else 0
+def _size(places: Sequence[Sequence[str]]) -> int:
+    """How many ids a look has."""
+    return math.prod(map(len, places)) if places else 0
 
 
 def _within(places: list[str], most: int) -> list[str]:
@@ -93,34 +97,22 @@ def _within(places: list[str], most: int) -> list[str]:
     return []
 
 
-def _by_prefix(places: list[str], alike: list[str]) -> tuple[list[str], int, int]:
-    """Fixes as few leading positions as it takes so that no value of the source fits: what counts up leaves room above."""
-    prefixes = [""]
+def _unused(places: list[str], alike: list[str], need: int) -> list[Sequence[str]]:
+    """The look with its first places as a choice of beginnings that no value has; long enough ones that `need` ids fit."""
+    beginnings, best = [""], []
     for i, place in enumerate(places):
         used = {v[: i + 1] for v in alike}
-        longer = [p + c for p in prefixes for c in place]
-        unused = [p for p in longer if p not in used]
-        if unused:
-            return [*unused[len(unused) // 2], *places[i + 1 :]], 0, 1
-        prefixes = longer[:10_000]
-    return [], 0, 1
+        beginnings = _thin([b + c for b in beginnings for c in place])
+        found = [_thin([b for b in beginnings if b not in used], BEGINNINGS), *places[i + 1 :]]
+        best = max(best, found, key=_size)
+        if _size(best) >= need and len(best[0]) >= COMMON:
+            break
+    return best
 
 
-def _by_remainder(places: list[str], alike: list[str]) -> tuple[list[str], int, int]:
-    """Keeps to the numbers of one remainder that no value of the source has: what is scattered leaves room between."""
-    total, numbers = math.prod(map(len, places)), set()
-    for value in alike if places else []:
-        number = 0
-        for place, c in zip(places, value, strict=True):
-            number = number * len(place) + max(place.find(c), 0)
-        numbers.add(number)
-    stride = max(len(numbers) // 16, 2)  # smaller ones of scattered numbers leave no remainder free
-    while numbers and stride < total // ROOM:
-        free = set(range(stride)) - {n % stride for n in numbers}
-        if free:
-            return places, min(free), stride
-        stride += max(stride // 8, 1)
-    return [], 0, 1
+def _thin(some: list[str], most: int = 10_000) -> list[str]:
+    """At most so many, evenly spread."""
+    return some[:: -(-len(some) // most) or 1]
 
 
 def _longer(places: list[str], values: set[str], most: int | None) -> list[str]:
@@ -234,7 +226,7 @@ class Surrogate:
 
     def restore(self, state: dict) -> Surrogate:
         self.missing, self.pool, template = state["missing"], state["pool"], state["template"]
-        self.template = template and Template(**template | {"places": tuple(template["places"])})
+        self.template = template and Template(**template | {"places": tuple(map(tuple, template["places"]))})
         return self
 
 
