@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-
 import statistics
 import subprocess
 import sys
@@ -32,9 +31,11 @@ def once(name: str, data: str) -> dict:
         Path(folder, "flows.yaml").write_text(f"{name}:\n  {ENTRIES[name].format(data=data)}\n")
         command = [sys.executable, "-m", "pipelines", "run", name, "--json"]
         start = time.monotonic()
-        process = subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        process = subprocess.Popen(
+            command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
         out = process.stdout.read()
-        _, status, used = os.wait4(process.pid, 0)
+        _, _, used = os.wait4(process.pid, 0)
         wall = time.monotonic() - start
         result = json.loads(out.strip().splitlines()[-1])
         facts = json.loads(Path(folder, result["run"], "facts.json").read_text())
@@ -62,7 +63,12 @@ def main() -> None:
         if not heads:
             heads = ["table", *row]
             print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads), flush=True)
-        print("| " + " | ".join([name, *(f"{v:.3g}" if isinstance(v, float) and v < 100 else f"{v:.0f}" if isinstance(v, float) else str(v) for v in row.values())]) + " |", flush=True)
+        print(
+            "| "
+            + " | ".join([name, *(f"{v:.3g}" if isinstance(v, float) and v < 100 else f"{v:.0f}" if isinstance(v, float) else str(v) for v in row.values())])
+            + " |",
+            flush=True,
+        )
     print(f"\nmedian of {asked.repeat} runs, {os.cpu_count()} cores, Python {sys.version.split()[0]}")
 
 

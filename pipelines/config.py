@@ -184,7 +184,7 @@ def _schedule(raw: Any, where: str) -> Schedule:
     from prefect._vendor.croniter import croniter
 
     if not croniter.is_valid(found.cron):
-        raise DataError(f"{where}.cron: found {found.cron!r}, expected five cron fields such as \"0 2 * * *\"")
+        raise DataError(f'{where}.cron: found {found.cron!r}, expected five cron fields such as "0 2 * * *"')
     choice(found.timezone, f"{where}.timezone", available_timezones(), listed="a time zone such as UTC or Europe/Berlin")
     return found
 

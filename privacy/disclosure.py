@@ -62,7 +62,16 @@ def detect_one(name: str, values: pa.ChunkedArray, declared: Mapping[str, Any] |
 
 def _storable(kind: pa.DataType, where: str) -> None:
     plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-    right = (is_text, pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_date, pa.types.is_timestamp, pa.types.is_null)
+    right = (
+        is_text,
+        pa.types.is_boolean,
+        pa.types.is_integer,
+        pa.types.is_floating,
+        pa.types.is_decimal,
+        pa.types.is_date,
+        pa.types.is_timestamp,
+        pa.types.is_null,
+    )
     if not any(check(plain) for check in right):
         raise DataError(f"{where}: of type {kind}, which is not supported; declare it: columns: {{{where.removeprefix('column ')}: {{kind: drop}}}}")
 

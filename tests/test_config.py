@@ -118,7 +118,13 @@ def test_merge_keys_are_not_double_keys(tmp_path):
     assert [e.seed for e in load(tmp_path / "f.yaml").values()] == [1, 2, 3]
 
 
-@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=5), lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=9), x, max_size=3), max_leaves=8))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+        lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=9), x, max_size=3),
+        max_leaves=8,
+    )
+)
 def test_any_yaml_is_an_entry_or_a_data_error(tmp_path_factory, value):
     path = tmp_path_factory.mktemp("any") / "f.yaml"
     for key in ("source", "holdout", "sample", "privacy", "contract", "schedule", "seed"):
@@ -136,7 +142,9 @@ def test_importing_is_cheap():
 
 def test_init_writes_an_entry_that_loads_and_refuses_a_name_twice(tmp_path):
     secret = "Xylander"
-    (tmp_path / "my data.csv").write_text("id,d.time,who: am I,odd\n" + "".join(f"{i},{i % 7},{'fm'[i % 2]},{secret}{i * 31 % 997:x}~{i}\n" for i in range(200)))
+    (tmp_path / "my data.csv").write_text(
+        "id,d.time,who: am I,odd\n" + "".join(f"{i},{i % 7},{'fm'[i % 2]},{secret}{i * 31 % 997:x}~{i}\n" for i in range(200))
+    )
     text = init.entry_for("my data.csv", root=tmp_path)
     name = init.write_entry(tmp_path / "flows.yaml", text)
     init.write_entry(tmp_path / "flows.yaml", init.entry_for("iris", root=tmp_path))

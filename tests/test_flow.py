@@ -97,13 +97,13 @@ def test_same_seed_same_bytes_another_seed_others(published, tmp_path_factory):
 
 
 def test_a_gate_that_fails_publishes_nothing_and_says_why(project):
-    config = lay(project, ENTRY.replace("min: 0.5", "min: 1.5"))
+    config = lay(project, ENTRY.replace("utility.target: {min: 0.5}", "privacy.rare: {max: -1}"))
     code, result = run(config)
     assert code == 1 and result["verdict"] == "FAIL" and result["published"] is None
-    assert result["reasons"][0].startswith("utility.target is")
+    assert result["reasons"][0].startswith("privacy.rare is")
     assert not list((project / "published").rglob("*.parquet"))
     report = (Path(result["run"]) / "report.html").read_text()
-    assert "utility.target" in report and "FAIL" in report
+    assert "privacy.rare" in report and "FAIL" in report
 
 
 def test_a_broken_contract_fails(project):

@@ -69,7 +69,17 @@ def test_csv_types_and_null_words(tmp_path):
         lines.append(f"{number},{share},{i % 2 == 0},{stamp},{word},,{i % 9:05d}")
     (tmp_path / "t.csv").write_text("\n".join(lines))
     table = sources.load(Source("table", "t.csv"), root=tmp_path)
-    assert list(map(str, table.schema.arrow.types)) == ["int64", "double", "bool", "date32[day]", "timestamp[s]", "timestamp[s, tz=UTC]", "string", "null", "string"]
+    assert list(map(str, table.schema.arrow.types)) == [
+        "int64",
+        "double",
+        "bool",
+        "date32[day]",
+        "timestamp[s]",
+        "timestamp[s, tz=UTC]",
+        "string",
+        "null",
+        "string",
+    ]
     assert table.column("i").null_count == table.column("f").null_count == table.column("s").null_count == ROWS // 3
     assert table.column("zip")[1].as_py() == "00001"
 
@@ -90,7 +100,20 @@ def ways(folder):
         pyarrow.csv.write_csv(part, folder / "csv" / f"part-{i}.csv")
     with fsspec.open("memory://likeness/t.parquet", "wb") as file:
         file.write((folder / "t.parquet").read_bytes())
-    return ["t.csv", "t.csv.gz", "t.tsv", "t.parquet", "pq", "pq/", "csv", "csv/*.csv", "csv/part-[0-9].csv", f"file://{folder}/t.csv", "memory://likeness/t.parquet", str(folder / "t.csv")], t
+    return [
+        "t.csv",
+        "t.csv.gz",
+        "t.tsv",
+        "t.parquet",
+        "pq",
+        "pq/",
+        "csv",
+        "csv/*.csv",
+        "csv/part-[0-9].csv",
+        f"file://{folder}/t.csv",
+        "memory://likeness/t.parquet",
+        str(folder / "t.csv"),
+    ], t
 
 
 def test_every_way_to_name_a_source(tmp_path):
@@ -187,7 +210,9 @@ texts = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=6)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.integers(-(2**62), 2**62) | st.none(), st.floats(allow_infinity=False, allow_nan=False) | st.none(), texts), min_size=1, max_size=20))
+@given(
+    st.lists(st.tuples(st.integers(-(2**62), 2**62) | st.none(), st.floats(allow_infinity=False, allow_nan=False) | st.none(), texts), min_size=1, max_size=20)
+)
 def test_what_goes_out_as_csv_comes_back(tmp_path, rows):
     i, f, s = ([row[k] for row in rows] for k in range(3))
     before = pa.table({"number of things": pa.array(i, pa.int64()), "x.y": pa.array(f, pa.float64()), "text, quoted": s})
