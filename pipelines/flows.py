@@ -22,7 +22,7 @@ from generators.data import DataError
 from pipelines import gates, publish, report, steps
 from pipelines.config import Entry, load_entry
 from pipelines.house import Run, alone, digest, hash_of, replace
-from pipelines.progress import log, to_file
+from pipelines.progress import log, to_file, to_stderr
 from validation.score import Score
 
 RETRIES = 2  # of reading and of writing, seconds apart
@@ -104,6 +104,7 @@ class NotPublished(RuntimeError):
 @flow(name="likeness", validate_parameters=False, persist_result=False)
 def likeness(config: str, name: str, overrides: list[str] | None = None) -> dict:
     """Runs one pipeline of a flows.yaml. Returns what `likeness run --json` prints. Raises NotPublished."""
+    to_stderr()
     entry = load_entry(config, name, overrides or [])
     with alone(entry, lambda: log.info("another run of %s is going on; this one waits for it", name)):
         result = _run(entry)

@@ -49,16 +49,26 @@ def server(services: bool = False) -> Iterator[Callable[[], str]]:
         return
     process, url = start(services)
     os.environ["PREFECT_API_URL"] = url
+    _read_again()
     try:
         yield lambda: wait(process, url)
     finally:
         del os.environ["PREFECT_API_URL"]
+        _read_again()
         process.terminate()
         try:
             process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _read_again() -> None:
+    """Prefect reads its environment when it is imported, which may have been before."""
+    if "prefect" in sys.modules:
+        from prefect.context import refresh_global_settings_context
+
+        refresh_global_settings_context()
 
 
 def start(services: bool) -> tuple[subprocess.Popen, str]:
