@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from generators.codes import Codes
 from generators.layout import Given, Layout
-from generators.threads import single_thread
 from generators.leaves import CHUNK, FLOOR, Gaussian, Tables
+from generators.threads import single_thread
 
 FAN = 20  # components that share a parent
 BATCHES = 16  # the M step follows every so many parts of the data, at most
@@ -37,7 +37,8 @@ PATIENCE = 2  # passes that may gain less
 class GMM(nn.Module):
     """layout: what a row is.
 
-    components: how many to start with; None: one for 100 rows where numbers are binned, else sizes doubled while that helps
+    components: how many to start with, if more than one for 100 rows only where that measures better;
+                None: one for 100 rows where numbers are binned, else sizes doubled while that helps
     numbers:    "binned", "gaussian", or "auto": whichever measures better on held-out rows
     bins:       bins of a number; None tries some that suit the number of rows
     join:       fields with more mutual information than this, in nats, become one block
@@ -96,7 +97,7 @@ class GMM(nn.Module):
 
     def _sizes(self, n: int, numbers: str) -> list[int]:
         if self.components:
-            return [min(self.components, n)]
+            return sorted({min(self.components, max(n // 100, 1)), min(self.components, n)})  # more only if that measures better
         if numbers == "gaussian":
             return [k for k in (2**i for i in range(0, 11, 1 if n < 5000 else 2)) if k <= self._most(n)]
         return [min(max(n // 100, 1), 1000)]
@@ -107,8 +108,12 @@ class GMM(nn.Module):
 
     def _note(self, tried: _Mixture, log) -> None:
         size, tried.note = len(tried.log_pi), len(self.curve)
-        self.curve.append({"rows": len(tried.recipe.x), "components": size, "numbers": tried.numbers, "bins": tried.bins, "start": tried.start, "held_out": tried.history})
-        log(f"gmm: {size} components on {len(tried.recipe.x)} rows, {tried.numbers}, {tried.bins} bins, from {tried.start}: {tried.score:.3f} nats a row held out")
+        self.curve.append(
+            {"rows": len(tried.recipe.x), "components": size, "numbers": tried.numbers, "bins": tried.bins, "start": tried.start, "held_out": tried.history}
+        )
+        log(
+            f"gmm: {size} components on {len(tried.recipe.x)} rows, {tried.numbers}, {tried.bins} bins, from {tried.start}: {tried.score:.3f} nats a row held out"
+        )
 
     @torch.no_grad()
     def log_prob(self, x: Tensor) -> Tensor:
@@ -206,7 +211,7 @@ class _Recipe:
         self.start = "clusters" if share > EXPLAINED else "rows"
         if self.gaussian:
             z = x[:, self.gaussian]
-            self.pooled = torch.cov(z.t().double()).reshape(z.shape[1], z.shape[1]) + FLOOR * torch.eye(z.shape[1])
+            self.pooled = torch.cov(z.t().double(), correction=0).reshape(z.shape[1], z.shape[1]) + FLOOR * torch.eye(z.shape[1])
 
     def _leaves(self, components: int) -> nn.ModuleList:
         tables = [Tables(self.codes, components)] if self.codes is not None else []
@@ -217,7 +222,7 @@ class _Recipe:
 
         It starts from "rows", each component at a row of its own, or from "clusters", see `_clusters`.
         """
-        start, labels = self.start, None
+        start, labels, components = self.start, None, min(components, len(self.x))
         if start == "clusters":
             labels = self._clusters(components)
             components = int(labels.max()) + 1
@@ -342,7 +347,7 @@ class _Mixture:
     def surely_better(self, other: _Mixture) -> bool:
         """By more than two standard errors of the difference over held-out rows: else the smaller one is to be had."""
         gain = self.rows - other.rows
-        return bool(gain.mean() > 2 * gain.std() / len(gain) ** 0.5)
+        return bool(gain.mean() > 2 * gain.std(correction=0) / len(gain) ** 0.5)
 
     def absorb_held_out(self) -> None:
         """With sizes, strengths and passes chosen, the held-out rows are learned from too; empty components go."""

@@ -198,7 +198,7 @@ class Gaussian(nn.Module):
             rows.append(torch.cat([(w * self.log_prob(c)).sum(1) for c, w in zip(chunks, r, strict=True)]))
         score = torch.stack(rows)  # (strengths, held-out rows)
         loss = score[score.mean(1).argmax()] - score
-        good = loss.mean(1) <= loss.std(1) / loss.shape[1] ** 0.5
+        good = loss.mean(1) <= loss.std(1, correction=0) / loss.shape[1] ** 0.5
         self.strength.copy_(tried[good.nonzero()[-1, 0]])
         self.update(sums)
 

@@ -92,8 +92,9 @@ class Synthesizer:
             if where[name] is not None and data.schema[name].kind in ("numeric", "datetime"):
                 at, column = values.schema.get_field_index(name), self.encoder.columns[name]
                 exact = column.scale.to_arrow(np.full(1, column.scale.number(where[name])), np.zeros(1, dtype=bool))
-                exact = exact.cast(column.type)[0]
-                values = values.set_column(at, values.schema.field(at), pa.array([exact.as_py()] * len(data), column.type))
+                exact = exact.take(pa.array(np.zeros(len(data), dtype=np.int64)))
+                exact = exact.dictionary_encode().cast(column.type) if pa.types.is_dictionary(column.type) else exact
+                values = values.set_column(at, values.schema.field(at), exact)
         return Table(values, data.schema)
 
     def check(self, where: Mapping[str, Any] | None = None, balance: str | None = None) -> None:

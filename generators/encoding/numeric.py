@@ -45,7 +45,9 @@ class Numeric:
             if not spikes or len(np.unique(subjects[rest])) >= self.k:  # else the rest comes back as the first spike
                 self.quantiles = fit_quantiles(x[rest], subjects[rest], self.k)
         elif not self.nullable:
-            raise DataError(f"column {self.name!r}: {len(np.unique(subjects))} subjects, expected at least {self.k} to learn a number from; declare its kind as drop")
+            raise DataError(
+                f"column {self.name!r}: {len(np.unique(subjects))} subjects, expected at least {self.k} to learn a number from; declare its kind as drop"
+            )
         nothing = not spikes and self.quantiles is None
         self.codes: list = ["number"] * (self.quantiles is not None) + spikes + [None] * bool(null.any() or nothing)
         return self
@@ -79,8 +81,10 @@ class Numeric:
             if self.scale.step:
                 number = np.clip(np.rint(number), np.ceil(self.quantiles.low[0]), np.floor(self.quantiles.high[-1]))
         low, high = (None if b is None else self.scale.number(b) for b in self.bounds)
-        if low is not None or high is not None:
-            number = np.clip(number, low, high)
+        if low is not None:
+            number = np.maximum(number, np.ceil(low) if self.scale.step else low)
+        if high is not None:
+            number = np.minimum(number, np.floor(high) if self.scale.step else high)
         null = np.zeros(len(x), dtype=bool)
         for i, meaning in enumerate(self.codes):
             if meaning is None:
@@ -102,7 +106,9 @@ class Numeric:
             if meaning == (None if value is None else number):
                 return np.array([i, 0][: len(self.fields)], dtype=np.float32)
         if value is None or self.quantiles is None or not self.quantiles.low[0] <= number <= self.quantiles.high[-1]:
-            raise DataError(f"column {self.name!r}: the value asked for cannot be met by any row; expected one inside the range that is held by at least {self.k} subjects")
+            raise DataError(
+                f"column {self.name!r}: the value asked for cannot be met by any row; expected one inside the range that is held by at least {self.k} subjects"
+            )
         middle = np.full(1, number)
         u = self.quantiles.to_unit(middle, _Middle(), 0.0)
         return np.array([0.0, ndtri(u)[0]][-len(self.fields) :], dtype=np.float32)

@@ -197,7 +197,9 @@ class Surrogate:
         null = np.rint(x[:, 0]) >= 1 if self.missing else np.zeros(len(x), dtype=bool)
         if self.template is not None:
             if start + len(x) > self.template.size:
-                raise DataError(f"column {self.name!r}: only {self.template.size} numbers of this look can be issued, {start + len(x)} were asked for; declare its kind as drop")
+                raise DataError(
+                    f"column {self.name!r}: only {self.template.size} of this look can be issued, {start + len(x)} were asked for; declare its kind as drop"
+                )
             made = [self.template.issue(i) for i in range(start, start + len(x))]
         else:
             made = [self.pool[i] for i in rng.integers(len(self.pool), size=len(x))]

@@ -1,0 +1,474 @@
+"""Encodings: every awkward column comes back as its own type, decode is total, and nothing rare is held."""
+
+import base64
+import decimal
+import json
+import re
+import uuid
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import torch
+from tables import ROWS, awkward, fitted, rng, table, there_and_back
+
+from generators.data import DataError, Table
+from generators.encoding.table import TableEncoder
+
+AWKWARD = awkward()
+HUGE = float(torch.finfo(torch.float32).max)
+
+
+def values(data: Table, name: str = "x") -> pa.ChunkedArray:
+    return data.column(name)
+
+
+def decoded(encoder: TableEncoder, rows: int, scale: float = 1.0, start: int = 0) -> Table:
+    x = (torch.randn(rows, len(encoder.layout), generator=rng(5)).double() * scale).clamp(-HUGE, HUGE).float()
+    return encoder.decode(x, rng=rng(start), start=start)
+
+
+def valid(data: Table, like: Table) -> bool:
+    data.values.validate(full=True)
+    return data.values.schema.equals(like.schema.arrow, check_metadata=True)
+
+
+# Round trips
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_round_trip(name):
+    array, kind = AWKWARD[name]
+    data = table({"x": array}, kind)
+    encoder = fitted(data)
+    x = encoder.encode(data, rng=rng())
+    assert x.dtype == torch.float32
+    assert x.shape == (ROWS, len(encoder.layout))
+    assert torch.isfinite(x).all()
+    assert (encoder.layout.active(x) | (x == 0)).all()
+    for i in encoder.layout.discrete:
+        assert set(x[:, i].tolist()) <= set(range(encoder.layout.fields[i].classes))
+    back = encoder.decode(x, rng=rng(1))
+    assert valid(back, data)
+    assert values(back).is_null().equals(values(data).is_null())
+    common = {v for v, n in zip(*[c.to_pylist() for c in pc.value_counts(plain(data)).flatten()], strict=True) if n >= 10 and v is not None}
+    if kind in ("category", "boolean"):
+        assert [v for v in plain(back).to_pylist() if v is not None and v not in common] == []
+        assert all(a == b for a, b in zip(plain(data).to_pylist(), plain(back).to_pylist(), strict=True) if a in common)
+
+
+def plain(data: Table) -> pa.Array:
+    array = data.column("x").combine_chunks()
+    return array.dictionary_decode() if isinstance(array, pa.DictionaryArray) else array
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_decode_is_total(name):
+    array, kind = AWKWARD[name]
+    data = table({"x": array}, kind)
+    encoder = fitted(data)
+    for scale in (0.0, 1.0, 1e3, 1e45):
+        assert valid(decoded(encoder, 60, scale), data)
+
+
+@pytest.mark.parametrize("name", [n for n, (a, _) in AWKWARD.items() if not a.null_count])
+def test_what_may_not_be_null_never_is(name):
+    array, kind = AWKWARD[name]
+    data = table({"x": array}, kind, nullable=False)
+    encoder = fitted(data)
+    for scale in (0.0, 1.0, 1e45):
+        back = decoded(encoder, 60, scale)
+        assert not back.schema.arrow.field("x").nullable
+        assert valid(back, data)
+        assert values(back).null_count == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n for n, (_, k) in AWKWARD.items() if k in ("numeric", "datetime") and not n.startswith(("all null", "untyped", "uint64 above", "float16", "spikes"))],
+)
+def test_numbers_come_back_near_where_they_were(name):
+    """Within the range of the source; in the middle of the data to a hundredth of its spread; what many hold exactly."""
+    array, kind = AWKWARD[name]
+    data = table({"x": array}, kind)
+    before, after = numbers(data), numbers(there_and_back(data))
+    assert before.min() <= after.min()
+    assert after.max() <= before.max()
+    each, count = np.unique(before, return_counts=True)
+    for value in each[count >= 10][:20]:
+        if abs(value) < 2**53:
+            assert (after[before == value] == value).all()
+    low, high = np.quantile(before / 4, [0.1, 0.9])
+    middle = (before / 4 >= low) & (before / 4 <= high)
+    assert np.abs(after / 4 - before / 4)[middle].max() <= 0.03 * (high - low)
+
+
+def numbers(data: Table) -> np.ndarray:
+    """Non-null values as float64, times in their own unit."""
+    array = plain(data).drop_null()
+    if pa.types.is_temporal(array.type):
+        array = array.view(pa.int32() if array.type.bit_width == 32 else pa.int64())
+    return np.array([float(v) for v in array.to_pylist()])
+
+
+@pytest.mark.parametrize("name", ["total.cost", "two words", "naïve 患者", "_private", "", 'qu"ote', "a/b", "select"])
+def test_column_names(name):
+    data = table({name: [1.0, 2.0] * 50, "other": ["a", "b"] * 50}, ["numeric", "category"])
+    back = there_and_back(data)
+    assert valid(back, data)
+    assert back.values.column(name).to_pylist() == [1.0, 2.0] * 50
+
+
+def test_an_ordered_dictionary_keeps_its_order():
+    stages = ["low", "mid", "high", "top", "never"]
+    codes = np.random.default_rng(0).choice(4, 400, p=[0.1, 0.2, 0.3, 0.4])
+    codes[0] = 4
+    data = table({"x": pa.DictionaryArray.from_arrays(pa.array(codes, pa.int8()), stages, ordered=True)}, "category")
+    back = there_and_back(data).column("x").combine_chunks()
+    assert back.type.equals(data.schema.arrow.field("x").type)
+    assert back.type.ordered
+    assert back.dictionary.to_pylist() == ["low", "mid", "high", "top"]  # less the rare one
+
+
+def test_true_is_not_one():
+    data = table({"flag": pa.array([True, False] * 50), "number": [1, 0] * 50}, ["boolean", "category"])
+    back = there_and_back(data)
+    assert back.values.equals(data.values)
+
+
+def test_nan_is_null():
+    data = table({"x": np.where(np.arange(200) % 4, np.arange(200) % 7, np.nan)}, "numeric")
+    assert values(there_and_back(data)).null_count == 50
+
+
+def test_two_columns_gate_their_own_numbers():
+    stream = np.random.default_rng(0)
+    gone = stream.random((2, 400)) < 0.3
+    data = table({n: pa.array(stream.normal(size=400), mask=m) for n, m in zip("ab", gone, strict=True)}, "numeric")
+    layout = fitted(data).layout
+    assert [f.gate for f in layout.fields] == [None, 0, None, 2]
+    back = there_and_back(data)
+    for name, mask in zip("ab", gone, strict=True):
+        assert back.column(name).is_null().to_numpy().tolist() == mask.tolist()
+
+
+def test_declared_bounds_hold():
+    data = table(
+        {"x": np.random.default_rng(0).normal(0, 10, 400), "n": np.arange(400) % 50 * 5},
+        "numeric",
+        options={"x": {"low": -5, "high": 5.5}, "n": {"low": 12, "high": 101}},
+    )
+    encoder = fitted(data)
+    for scale in (1.0, 5.0, 1e45):
+        back = decoded(encoder, 300, scale)
+        assert pc.min_max(values(back)).as_py()["min"] >= -5
+        assert pc.min_max(values(back)).as_py()["max"] <= 5.5
+        assert pc.min_max(values(back, "n")).as_py()["min"] >= 12
+        assert pc.min_max(values(back, "n")).as_py()["max"] <= 101
+
+
+@pytest.mark.parametrize("infinity", [np.inf, -np.inf])
+def test_infinite_numbers_are_refused(infinity):
+    with pytest.raises(DataError, match=r"'x': holds infinite numbers, expected finite"):
+        fitted(table({"x": np.append(np.arange(99.0), infinity)}, "numeric"))
+
+
+# Lattices
+
+
+@pytest.mark.parametrize(
+    ("array", "on_lattice"),
+    [
+        (np.round(np.random.default_rng(0).normal(50, 10, 900), 2), lambda v: round(v, 2) == v),
+        (np.random.default_rng(0).integers(0, 10_000, 900) * 5, lambda v: v % 5 == 0),
+        (np.random.default_rng(0).integers(0, 10_000, 900) * 5 + 3, lambda v: v % 5 == 3),
+        (np.random.default_rng(0).integers(0, 10_000, 900) * 0.25, lambda v: v % 0.25 == 0),
+        (np.random.default_rng(0).integers(0, 10_000, 900) + 0.5, lambda v: v % 1 == 0.5),
+        (np.random.default_rng(0).integers(0, 10_000, 900).astype(float), float.is_integer),
+        (np.random.default_rng(0).integers(-900, 900, 900).astype(np.float32) / 10, lambda v: round(v * 10, 3) % 1 == 0),
+        (pa.array(np.random.default_rng(0).integers(0, 9000, 900) * 86_400_000 + 43_200_000, pa.timestamp("ms")), lambda v: (v.hour, v.minute) == (12, 0)),
+        (pa.array(np.random.default_rng(0).integers(0, 9000, 900) * 900, pa.timestamp("s")), lambda v: v.minute % 15 == v.second == 0),
+        (pa.array([decimal.Decimal(int(v)) / 4 for v in np.random.default_rng(0).integers(0, 9000, 900)], pa.decimal128(12, 4)), lambda v: v * 4 % 1 == 0),
+    ],
+    ids=["two decimals", "fives", "fives and three", "quarters", "halves", "whole floats", "float32 tenths", "noons", "quarter hours", "decimal quarters"],
+)  # fmt: skip
+def test_lattices(array, on_lattice):
+    data = table({"x": array}, "datetime" if isinstance(array, pa.Array) and pa.types.is_timestamp(array.type) else "numeric")
+    encoder = fitted(data)
+    for back in (there_and_back(data), decoded(encoder, 500), decoded(encoder, 50, 1e45)):
+        assert all(on_lattice(v) for v in values(back).to_pylist())
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.append(np.zeros(400), 7919.0),
+        np.append(np.zeros(400), 7919),
+        np.append(np.full(300, 9_876_543), 1_234_567),
+        np.append(np.random.default_rng(0).choice([0, 7_000_000], 300), 7_919_000),
+        np.append(np.zeros(400), 79.19),
+    ],
+)
+def test_a_lattice_gives_nobody_away(array):
+    """With one odd number the greatest common step would be that number, or its distance from the others."""
+    encoder = fitted(table({"x": array}, "numeric"))
+    scale = encoder.columns["x"].scale
+    assert (scale.origin, scale.step) in ((0, 1), (0, 7_000_000))
+    assert not told(encoder, float(array[-1]))
+    assert array[-1] not in values(decoded(encoder, 500, 3.0)).to_pylist()
+
+
+# Protection
+
+
+def told(encoder: TableEncoder, value) -> bool:
+    """Whether a saved encoder holds a value: as a number, in a string, or in the Arrow bytes of one."""
+
+    def walk(node):
+        if isinstance(node, dict):
+            return any(walk(v) for pair in node.items() for v in pair)
+        if isinstance(node, list | tuple):
+            return any(map(walk, node))
+        if isinstance(node, str):
+            text = str(value).encode()
+            return text in node.encode() or (len(node) > 40 and re.fullmatch(r"[\w+/=]+", node) and text in base64.b64decode(node + "==", validate=False))
+        return isinstance(value, float) and isinstance(node, int | float) and node == value
+
+    return bool(walk(json.loads(json.dumps(encoder.state()))))
+
+
+def stays(subjects: int, rows: int, *, dictionary: bool = False) -> pa.Table:
+    """Stays of people: `rows` rows with a rare diagnosis, spread over `subjects` of them, among 60 others."""
+    person = np.concatenate([np.arange(subjects).repeat(rows // subjects), 1000 + np.arange(600) % 60])
+    names = np.array(["Fabry"] * rows + ["asthma", "flu"] * 300)
+    diagnosis = pa.array(names).dictionary_encode() if dictionary else pa.array(names)
+    return table({"person": [f"p{p}" for p in person], "diagnosis": diagnosis}, ["id", "category"], subject="person")
+
+
+@pytest.mark.parametrize("dictionary", [False, True])
+def test_rare_is_counted_by_subject(dictionary):
+    rare, common = fitted(stays(9, 900, dictionary=dictionary)), fitted(stays(10, 900, dictionary=dictionary))
+    assert rare.columns["diagnosis"].values == ["asthma", "flu"] or set(rare.columns["diagnosis"].values) == {"asthma", "flu"}
+    assert "Fabry" in common.columns["diagnosis"].values
+    assert told(common, "Fabry")
+    assert not told(rare, "Fabry")
+    out = decoded(rare, 3000, 2.0).column("diagnosis").combine_chunks()
+    assert "Fabry" not in out.to_pylist()
+    assert not dictionary or "Fabry" not in out.dictionary.to_pylist()
+    assert rare.columns["diagnosis"].protected == {"values kept": 2, "rare values left out": True}
+
+
+def test_nothing_is_protected_with_rare_below_one():
+    assert "Fabry" in fitted(stays(1, 900), rare_below=1).columns["diagnosis"].values
+
+
+def test_rare_numbers_and_dates_are_not_held():
+    """A lone large income, a date of birth, an odd decimal; each beside many that are common."""
+    n = 500
+    income = np.append(np.random.default_rng(0).choice([1000.0, 2000.0], n - 1), 123_456_789.0)
+    born = np.append(np.random.default_rng(0).integers(7000, 7004, n - 1), -12_345).astype("int32")
+    encoder = fitted(table({"income": income, "born": pa.array(born, pa.int32()).view(pa.date32())}, ["numeric", "datetime"]))
+    assert not told(encoder, 123_456_789.0)
+    assert not told(encoder, -12_345.0)
+    for scale in (1.0, 1e45):
+        back = decoded(encoder, 400, scale)
+        assert set(values(back, "income").to_pylist()) <= {1000.0, 2000.0}
+        assert {d.year for d in values(back, "born").to_pylist()} == {1989}
+
+
+def test_a_continuous_column_is_held_without_one_of_its_numbers():
+    x = np.random.default_rng(0).lognormal(3, 1, 2000)
+    encoder = fitted(table({"x": x}, "numeric"))
+    assert not any(told(encoder, float(v)) for v in [*np.sort(x)[:20], *np.sort(x)[-20:]])
+    quantiles = encoder.state()["columns"]["x"]["quantiles"]
+    assert not np.isin([*quantiles["low"], *quantiles["high"]], x).any()
+    assert not np.isin(values(there_and_back(table({"x": x}, "numeric"))).to_numpy(), x).any()
+    out = values(decoded(encoder, 3000, 1e45)).to_numpy()
+    assert (x <= out.min()).sum() >= 10
+    assert (x >= out.max()).sum() >= 10
+
+
+def test_too_few_to_learn_from():
+    assert values(there_and_back(table({"x": np.arange(9.0)}, "numeric"))).null_count == 9
+    assert values(there_and_back(table({"x": [f"v{i}" for i in range(30)]}, "category"))).null_count == 30
+    with pytest.raises(DataError, match="9 subjects, expected at least 10"):
+        fitted(table({"x": np.arange(9.0)}, "numeric", nullable=False))
+    with pytest.raises(DataError, match="no value is held by at least 10 subjects"):
+        fitted(table({"x": [f"v{i}" for i in range(30)]}, "category", nullable=False))
+
+
+def test_state_is_json_and_restores():
+    columns = {n: (a, k) for n, (a, k) in AWKWARD.items() if len(a) == ROWS}
+    data = table({n: a for n, (a, _) in columns.items()}, [k for _, k in columns.values()])
+    encoder = fitted(data)
+    again = TableEncoder.restore(json.loads(json.dumps(encoder.state())))
+    assert again.layout == encoder.layout
+    assert decoded(again, 200).values.equals(decoded(encoder, 200).values)
+    assert torch.equal(again.encode(data, rng=rng()), encoder.encode(data, rng=rng()))
+
+
+# Requests
+
+
+def test_given():
+    data = table(
+        {"n": np.arange(300) % 30, "c": pa.array(["a", "b", None] * 100), "spike": np.where(np.arange(300) % 10, 0.0, np.arange(300))},
+        ["numeric", "category", "numeric"],
+    )
+    encoder = fitted(data)
+    given = encoder.given({"n": 7, "c": ["a", "b", None], "spike": 0}, 3)
+    back = encoder.decode(given.values, rng=rng())
+    assert back.values.to_pylist() == [{"n": 7, "c": c, "spike": 0.0} for c in ("a", "b", None)]
+    assert given.mask.all()
+    for request, message in (
+        ({"m": 1}, "no column 'm'"),
+        ({"c": "z"}, "cannot be met by any row"),
+        ({"n": 1000}, "cannot be met by any row"),
+        ({"n": None}, "cannot be met by any row"),
+        ({"n": "many"}, "a str was asked for, expected a value of type int64"),
+    ):
+        with pytest.raises(DataError, match=message):
+            encoder.given(request, 2)
+    with pytest.raises(DataError, match="found numeric, expected a category or boolean"):
+        encoder.classes("n")
+    with pytest.raises(DataError, match="no such column"):
+        encoder.classes("m")
+
+
+# What is invented anew
+
+
+def ids(array: pa.Array, kind: str = "id", parts: int = 3, rows: int = 1500, **options) -> list:
+    """Values issued over several parts, in any order, after the usual checks."""
+    data = table({"x": array}, kind, options={"x": options})
+    encoder = fitted(data)
+    again = TableEncoder.restore(json.loads(json.dumps(encoder.state())))
+    out = []
+    for part in reversed(range(parts)):
+        x = torch.zeros(rows, len(encoder.layout))
+        made = encoder.decode(x, rng=rng(part), start=part * rows)
+        assert valid(made, data)
+        assert made.values.equals(again.decode(x, rng=rng(part), start=part * rows).values)
+        out += plain(made).to_pylist()
+    assert not set(out) & set(array.to_pylist())
+    return out
+
+
+STREAM = np.random.default_rng(11)
+N = 800
+PICKED = STREAM.choice(10**6, N, replace=False)
+IDS = {
+    "mrn": (pa.array([f"MRN-{v:06d}" for v in PICKED]), r"MRN-\d{6}"),
+    "dense mrn": (pa.array([f"MRN-{v:06d}" for v in range(1, N + 1)]), r"MRN-\d+"),
+    "uuid": (pa.array([str(uuid.UUID(bytes=STREAM.bytes(16), version=4)) for _ in range(N)]), r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"),
+    "UUID": (pa.array([str(uuid.UUID(bytes=STREAM.bytes(16))).upper() for _ in range(N)]), r"[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}"),
+    "letters": (pa.array(["".join(chr(65 + c) for c in STREAM.integers(0, 26, 8)) for _ in range(N)]), r"[A-Z]{8}"),
+    "mixed lengths": (pa.array([f"P{v}" for v in range(1, N + 1)]), r"P\d+"),
+    "dictionary": (pa.array([f"MRN-{v:06d}" for v in PICKED]).dictionary_encode(), r"MRN-\d{6}"),
+    "large strings": (pa.array([f"{v:09d}" for v in STREAM.choice(10**9, N, replace=False)], pa.large_string()), r"\d{9}"),
+    "national numbers": (pa.array(STREAM.integers(10**9, 10**10, N)), r"[1-9]\d{9}"),
+    "national numbers as floats": (pa.array(STREAM.integers(10**9, 10**10, N).astype(float)), r"[1-9]\d{9}\.0"),
+    "int32 near its end": (pa.array(STREAM.integers(10**9, 2**31 - 1, N).astype("int32")), r"1\d{9}"),
+    "uint32 near its end": (pa.array(STREAM.integers(10**9, 2**32 - 1, N).astype("uint32")), r"[123]\d{9}"),
+    "int64 near its end": (pa.array(STREAM.integers(10**18, 2**63 - 1, N)), r"[1-8]\d{18}"),
+    "uint64 near its end": (pa.array(STREAM.integers(10**19, 2**64 - 1, N, dtype=np.uint64)), r"1[0-7]\d{18}"),
+    "float32": (pa.array(STREAM.choice(np.arange(10**6, 10**7), N, replace=False).astype("float32")), r"[1-9]\d{6}\.0"),
+    "decimals": (pa.array([decimal.Decimal(int(v)) for v in PICKED + 10**6], pa.decimal128(12, 2)), r"\d{7}\.00"),
+    "long decimals": (pa.array([decimal.Decimal(int(v)) * 10**20 for v in PICKED + 10**6], pa.decimal128(38, 0)), r"\d{27}"),
+    "negative": (pa.array(-STREAM.integers(10**8, 10**9, N)), r"[1-9]\d{8}"),
+    "dense": (pa.array(np.arange(1, N + 1)), r"1\d+"),
+    "dense int32": (pa.array(np.arange(1, N + 1, dtype="int32")), r"1\d+"),
+    "dense int16": (pa.array(np.arange(1, N + 1, dtype="int16")), r"1\d{3,4}"),
+}
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_ids_are_new_unique_and_alike(name):
+    array, look = IDS[name]
+    parts, rows = (1, 900) if name == "dense int16" else (3, 1500)
+    issued = ids(array, parts=parts, rows=rows)
+    assert len(set(issued)) == len(issued)
+    assert all(re.fullmatch(look, str(v)) for v in issued)
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint8()])
+def test_ids_without_room_are_refused(kind):
+    with pytest.raises(DataError, match=f"'x': no unused {kind} numbers are left to issue"):
+        fitted(table({"x": pa.array(np.arange(1, 101)).cast(kind)}, "id"))
+
+
+def test_more_ids_than_there_is_room_for():
+    encoder = fitted(table({"x": np.arange(1, 801, dtype="int16")}, "id"))
+    with pytest.raises(DataError, match=r"'x': only \d+ of this look can be issued"):
+        encoder.decode(torch.zeros(5, 0), rng=rng(), start=10**7)
+
+
+def test_ids_of_nobody():
+    for kind in (pa.string(), pa.int64()):
+        data = table({"x": pa.nulls(50, kind)}, "id")
+        encoder = fitted(data)
+        assert values(encoder.decode(torch.ones(3000, 1), rng=rng())).null_count == 3000
+        assert valid(decoded(encoder, 3000), data)
+
+
+def test_nulls_of_what_is_invented_are_kept():
+    gone = np.random.default_rng(0).random(N) < 0.3
+    data = table({"x": pa.array([f"MRN-{v:06d}" for v in PICKED], mask=gone), "n": pa.array(PICKED, mask=gone)}, "id")
+    back = there_and_back(data)
+    for name in ("x", "n"):
+        assert values(back, name).is_null().to_numpy().tolist() == gone.tolist()
+    assert valid(back, data)
+
+
+def test_numbers_of_people_are_issued_not_learned():
+    """Phone and national numbers need no Faker."""
+    for faker, made in (("phone_number", [f"+44 7{v:09d}" for v in PICKED * 997]), ("ssn", [f"{v % 900:03d}-{v % 89:02d}-{v % 9973:04d}" for v in PICKED])):
+        out = ids(pa.array(made), "pii", faker=faker)
+        assert len(set(out)) == len(out)
+        assert {len(v) for v in out} <= {len(v) for v in made} | {max(map(len, made)) + 1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "look"),
+    [
+        ("pii", {"faker": "name"}, r"\S+( \S+)+"),
+        ("pii", {"faker": "last_name"}, r"[^\d]+"),
+        ("pii", {"faker": "email"}, r"[\w.]+@[\w.]+"),
+        ("pii", {"faker": "address"}, r"[^\n]+"),
+        ("pii", {"faker": "name", "locale": "de_DE"}, r"\S+( \S+)+"),
+        ("text", {}, r"[A-Z].*\."),
+    ],
+)
+def test_personal_data_are_invented(kind, options, look):
+    """The source is what Faker would make, with every case and space, so that a careless pool would copy it."""
+    faker = pytest.importorskip("faker").Faker(options.get("locale"))
+    faker.seed_instance(5)
+    method = options.get("faker", "sentence")
+    made = [str(getattr(faker, method)()) for _ in range(2500)]
+    if method == "email":
+        made = [f"{v.split('@')[0]}{i}@example.com" for i, v in enumerate(made)]
+    source = pa.array([v.upper() if i % 2 and method != "email" else v for i, v in enumerate(made)], mask=np.arange(2500) % 5 == 0)
+    out = ids(source, kind, **options)
+    real = {v.casefold() for v in source.to_pylist() if v is not None}
+    assert not {v.casefold() for v in out} & real
+    assert all(re.fullmatch(look, v) for v in out)
+    assert method != "email" or len(set(out)) == len(out)
+    data = table({"x": source}, kind, options={"x": options})
+    encoder = fitted(data)
+    assert values(encoder.decode(encoder.encode(data, rng=rng()), rng=rng())).is_null().equals(values(data).is_null())
+    assert not set(encoder.state()["columns"]["x"]["pool"]) & set(source.to_pylist())
+
+
+def test_what_cannot_be_invented():
+    pytest.importorskip("faker")
+    for array, kind, options, message in (
+        (pa.array(["a"] * 50), "pii", {"faker": "nope"}, "faker: 'nope' is no provider"),
+        (pa.array(["a"] * 50), "pii", {"locale": "xx_YY"}, "Faker has no 'xx_YY'"),
+        (pa.array([True] * 50), "id", {}, "kind id is of type bool, expected text or whole numbers"),
+    ):
+        with pytest.raises(DataError, match=message):
+            fitted(table({"x": array}, kind, options={"x": options}))
+    encoder = fitted(table({"x": pa.array([f"{v}" for v in range(50)])}, "id"))
+    with pytest.raises(DataError, match="is invented anew, so no value of it can be asked for"):
+        encoder.given({"x": "7"}, 1)
