@@ -111,9 +111,8 @@ class GMM(nn.Module):
         self.curve.append(
             {"rows": len(tried.recipe.x), "components": size, "numbers": tried.numbers, "bins": tried.bins, "start": tried.start, "held_out": tried.history}
         )
-        log(
-            f"gmm: {size} components on {len(tried.recipe.x)} rows, {tried.numbers}, {tried.bins} bins, from {tried.start}: {tried.score:.3f} nats a row held out"
-        )
+        what = f"{size} components on {len(tried.recipe.x)} rows, {tried.numbers}, {tried.bins} bins, from {tried.start}"
+        log(f"gmm: {what}: {tried.score:.3f} nats a row held out")
 
     @torch.no_grad()
     def log_prob(self, x: Tensor) -> Tensor:
