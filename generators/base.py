@@ -16,7 +16,8 @@ class Encoder(Protocol):
 
     layout: Layout
 
-    def fit(self, data: Table, *, rng: Rng) -> Encoder: ...
+    def fit(self, data: Table, *, rng: Rng, avoid: Table | None = None) -> Encoder:
+        """Learns from data. Ids and personal data that `avoid` holds are not to be invented either."""
 
     def encode(self, data: Table, *, rng: Rng) -> Tensor:
         """(rows, fields) float32, never NaN. Ties are spread at random."""

@@ -36,19 +36,22 @@ class Synthesizer:
         self.family, self.arguments, self.seed = family, arguments, seed
         self.encoder = TableEncoder(rare_below)
 
-    def fit(self, data: Table, log: Callable[[str], None] = lambda line: None) -> Synthesizer:
-        """Learns. Rows of one subject are all in the part that is learned from, or all in the part that decides when to stop."""
+    def fit(self, data: Table, log: Callable[[str], None] = lambda line: None, *, avoid: Table | None = None) -> Synthesizer:
+        """Learns. Rows of one subject are all in the part that is learned from, or all in the part that decides when to stop.
+
+        avoid: real rows that are not learned from (a holdout), whose ids and personal data must not be invented by chance
+        """
         rng, count = _stream(self.seed, "fit"), int(data.subjects.max(initial=-1)) + 1
         if count < 2:
             raise DataError(f"found {count} subjects, expected at least 2: one to learn from and one to decide when to stop")
-        self.encoder.fit(data, rng=rng)
+        self.encoder.fit(data, rng=rng, avoid=avoid)
         x = self.encoder.encode(data, rng=rng)
         subjects = torch.from_numpy(data.subjects)
         order = torch.randperm(count, generator=rng)
         held_out = (order < HELD_OUT * (1 + (len(order) <= FEW)) * len(order))[subjects]
         if not len(self.encoder.layout):
             raise DataError("no column is learned: every one is of kind id, pii or text; expected at least one numeric, category, boolean or datetime column")
-        self.generator = FAMILIES[self.family](self.encoder.layout, **self.arguments)
+        self.generator = build(self.family, self.encoder.layout, self.arguments)
         self.generator.fit(x[~held_out], x[held_out], rng=rng, log=log)
         return self
 
@@ -159,6 +162,14 @@ def _whole(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         raise DataError(f"{path}: truncated or damaged ({type(error).__name__}), expected what was saved; fit the model again") from None
+
+
+def build(family: str, layout: Layout, arguments: Mapping[str, Any]) -> Any:
+    """A generator of this family. Raises DataError where its constructor refuses an argument."""
+    try:
+        return FAMILIES[family](layout, **arguments)
+    except (TypeError, ValueError) as problem:
+        raise DataError(f"generator.{family}: {problem}") from None
 
 
 def _stream(seed: int, purpose: str) -> torch.Generator:

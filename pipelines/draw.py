@@ -24,7 +24,10 @@ def draw(model: Path, rows: int, out: Path, where: list[str], balance: str | Non
         name, equals, value = text.partition("=")
         if not equals:
             raise DataError("--where: found no '=', expected COLUMN=VALUE")
-        conditions[name] = yaml.safe_load(value)
+        try:
+            conditions[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise DataError(f"--where {name}=…: the value is not YAML, expected a word, a number, true, false or null") from None
     synthesizer.check(conditions, balance)
     staging = out.with_name(f".{out.name}.{os.getpid()}")
     try:

@@ -139,6 +139,8 @@ def gates(schema: Schema, config: Mapping[str, Mapping[str, float] | None] | Non
             raise DataError(f"gates: {metric}: expected min, max or both, each a number")
         if any(isinstance(v, bool) or not isinstance(v, int | float) or not math.isfinite(v) for v in bound.values()):
             raise DataError(f"gates: {metric}: expected finite numbers for {', '.join(bound)}")
+        if not WORDS[metric].count and any(not -1 <= v <= 2 for v in bound.values()):
+            raise DataError(f"gates: {metric}: expected limits between -1 and 2, the figure is a share or a ratio")
         chosen[metric] = dict(bound)
     return chosen
 

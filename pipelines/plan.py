@@ -5,6 +5,7 @@ from __future__ import annotations
 from generators.encoding.table import TableEncoder
 from pipelines import gates, sources
 from pipelines.config import Entry
+from pipelines.publish import writable
 
 BASE_MB = 750  # what Python, torch, scikit-learn and Great Expectations take
 BASE_S = 20  # seconds: starting Prefect, importing, judging a small table
@@ -14,11 +15,12 @@ def plan(entry: Entry) -> str:
     """Rows, columns and kinds, model size, memory and time. Raises DataError for what `run` would refuse at once."""
     import torch
 
-    from generators.registry import FAMILIES
+    from generators.synthesizer import build
 
     train, holdout = sources.load_split(entry)
     encoder = TableEncoder(entry.rare_below).fit(train, rng=torch.Generator().manual_seed(entry.seed))
-    model = FAMILIES[entry.family](encoder.layout, **entry.arguments)
+    model = build(entry.family, encoder.layout, entry.arguments)
+    writable(entry)
     wanted = gates.gates(train.schema, entry.gates)
     rows, width = entry.sample.rows or len(train), len(encoder.layout)
     memory = BASE_MB + (3 * (train.values.nbytes + holdout.values.nbytes) + 40 * len(train) * width + 24 * rows * len(train.schema.columns)) / 1e6

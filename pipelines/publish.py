@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,14 +34,12 @@ def writable(entry: Entry) -> None:
     """Raises DataError if nothing can be written where it is to be published."""
     if "://" in entry.publish:
         return
-    folder = Path(shelf(entry))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as problem:
-        raise trouble(problem, f"publish: {entry.publish}") from None
+    folder = Path(shelf(entry)).absolute()
+    there = next(f for f in (folder, *folder.parents) if f.exists())
+    if not there.is_dir():
+        raise trouble(OSError(errno.ENOTDIR, ""), f"publish: {entry.publish}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise trouble(OSError(errno.EACCES, ""), f"publish: {entry.publish}")
 
 
 def trouble(problem: OSError, where: str) -> DataError:
@@ -55,12 +54,27 @@ def manifest(run: Run, facts: dict) -> dict[str, Any]:
     parts = [{"file": f"data/{p.name}", "sha256": hash_of(p)} for p in sorted((run.folder / "data").glob("*.parquet"))]
     return {
         "name": run.entry.name, "version": run.version, "created": facts["created"], "synthetic": True, "rows": facts["sample"]["rows"], "parts": parts,
-        "source": {key: facts["source"][key] for key in ("kind", "location", "fingerprint")},
-        "configuration": run.entry.to_json(), "configuration_sha256": run.entry.digest, "seed": run.entry.seed,
+        "source": {"kind": facts["source"]["kind"], "location": public(facts["source"]["location"]), "fingerprint": facts["source"]["fingerprint"]},
+        "configuration": _public(run.entry.to_json()), "configuration_sha256": run.entry.digest, "seed": run.entry.seed,
         "generator": run.entry.family, "software": facts["software"], "device": facts["device"],
         "verdict": facts["verdict"]["verdict"], "verdicts": {row["metric"]: row["verdict"] for row in facts["verdict"]["rows"]},
         "privacy": {"rare_below": run.entry.rare_below, "differential_privacy": None},
     }  # fmt: skip
+
+
+def public(location: str) -> str:
+    """A path or URL without the user, password or signature that it may hold."""
+    if "://" not in location:
+        return location
+    scheme, rest = location.split("://", 1)
+    return f"{scheme}://{re.split(r'[?#]', rest.rsplit('@', 1)[-1])[0]}"
+
+
+def _public(value: Any) -> Any:
+    """A configuration in which every URL is public."""
+    if isinstance(value, dict):
+        return {k: _public(v) for k, v in value.items()}
+    return public(value) if isinstance(value, str) else value
 
 
 def publish(run: Run, facts: dict) -> str:
@@ -71,10 +85,10 @@ def publish(run: Run, facts: dict) -> str:
         return where
     folder = Path(where)
     try:
-        for left in folder.parent.glob(".staging-*"):
+        for left in folder.parent.glob(f".staging-{run.version}-*"):
             shutil.rmtree(left, ignore_errors=True)
         if not folder.exists():
-            staging = folder.with_name(f".staging-{run.version}")
+            staging = folder.with_name(f".staging-{run.version}-{os.getpid()}")
             (staging / "data").mkdir(parents=True)
             for part in sorted((run.folder / "data").glob("*.parquet")):
                 shutil.copyfile(part, staging / "data" / part.name)
@@ -113,7 +127,10 @@ def _publish_to_url(run: Run, where: str, facts: dict) -> None:
 
     fs, path = fsspec.core.url_to_fs(where)
     try:
-        if not fs.exists(f"{path}/manifest.json"):
+        if fs.exists(f"{path}/manifest.json"):
+            if json.loads(fs.cat_file(f"{path}/manifest.json"))["parts"] != manifest(run, facts)["parts"]:
+                raise DataError(f"{public(where)}: holds other parts than this version, expected what its manifest says; move it away and run again")
+        else:
             fs.makedirs(f"{path}/data", exist_ok=True)
             for part in sorted((run.folder / "data").glob("*.parquet")):
                 fs.put(str(part), f"{path}/data/{part.name}")

@@ -213,6 +213,8 @@ def _names(names: list[str]) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(f"column {twice[0]!r} stands {Counter(names)[twice[0]]} times, expected each name once")
+    if any(not name.strip() for name in names):
+        raise DataError(f"column {[not n.strip() for n in names].index(True) + 1} has no name, expected one for each column")
 
 
 def _header(table: pa.Table) -> None:

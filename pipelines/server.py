@@ -35,7 +35,6 @@ def settle(root: Path) -> None:
     }
     for key, value in quiet.items():
         os.environ.setdefault(key, value)
-    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
 @contextmanager
@@ -73,6 +72,7 @@ def _read_again() -> None:
 
 def start(services: bool) -> tuple[subprocess.Popen, str]:
     """Starts a server on a free port of loopback. One at a time makes its database, the others wait for it."""
+    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True, mode=0o700)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

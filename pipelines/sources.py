@@ -122,6 +122,8 @@ def check_request(entry: Entry, table: Table) -> None:
             if name is not None and table.schema[name].kind not in kinds:
                 kind = table.schema[name].kind
                 raise DataError(f"{entry.name}.sample.{key}: column {name!r} is of kind {kind}, expected one of {', '.join(kinds)}")
+    if entry.sample.balance in entry.sample.where:
+        raise DataError(f"{entry.name}.sample: column {entry.sample.balance!r} stands under balance and where, expected only one of the two")
     _check_where(entry, table)
 
 
@@ -136,6 +138,8 @@ def _check_where(entry: Entry, table: Table) -> None:
         elif table.schema[name].kind == "numeric":
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise DataError(f"{where}: found {value!r}, expected a number")
+            if pa.types.is_integer(column.type) and value != int(value):
+                raise DataError(f"{where}: found {value!r}, which no row can meet; expected a whole number")
             bounds = pc.min_max(column.cast(pa.float64(), safe=False))
             if not (bounds["min"].as_py() or 0) <= value <= (bounds["max"].as_py() or 0):
                 raise DataError(f"{where}: found {value!r}, which no row can meet; expected a number within the column's range")

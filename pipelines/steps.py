@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from generators.data import Table
-from generators.synthesizer import PART, Synthesizer
+from generators.layout import Layout
+from generators.synthesizer import PART, Synthesizer, build
 from pipelines import gates, sources
 from pipelines.house import Run, hash_of, open_run, read_table, version_of, write_table
 from pipelines.progress import each, log
@@ -30,6 +31,7 @@ def preflight(entry) -> Run:
     if version not in _loaded:
         tables = sources.load_split(entry)
         gates.gates(tables[0].schema, entry.gates)
+        build(entry.family, Layout(()), entry.arguments)
         _loaded.clear()
         _loaded[version] = tables
     run = open_run(entry, version)
@@ -39,14 +41,15 @@ def preflight(entry) -> Run:
 
 def _facts(run: Run, fingerprint: str, train: Table, holdout: Table) -> dict:
     source, schema = run.entry.source, train.schema
+    own = [train, holdout] if isinstance(run.entry.holdout, float) else [train]
     columns = [
         {"name": c.name, "kind": c.kind, "type": str(f.type), "nullable": f.nullable, "options": dict(c.options)}
         for c, f in zip(schema.columns, schema.arrow, strict=True)
     ]
     return {
         "kind": source.kind, "location": source.location, "fingerprint": fingerprint,
-        "rows": len(train) + (len(holdout) if isinstance(run.entry.holdout, float) else 0),
-        "subjects": int(train.subjects.max()) + 1, "train": len(train), "holdout": len(holdout),
+        "rows": sum(map(len, own)),
+        "subjects": sum(int(t.subjects.max()) + 1 for t in own), "train": len(train), "holdout": len(holdout),
         "subject": schema.subject, "target": schema.target, "columns": columns,
     }  # fmt: skip
 
@@ -81,7 +84,7 @@ def fit(run: Run) -> dict:
     entry, start = run.entry, time.monotonic()
     train = read_table(run.real / "train.arrow")
     model = Synthesizer(entry.family, rare_below=entry.rare_below, seed=entry.seed, **entry.arguments)
-    model.fit(train, log=log.info)
+    model.fit(train, log=log.info, avoid=read_table(run.real / "holdout.arrow"))
     model.check(entry.sample.where, entry.sample.balance)
     beside = run.folder / ".model"
     shutil.rmtree(beside, ignore_errors=True)

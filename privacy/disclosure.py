@@ -66,7 +66,7 @@ def _storable(kind: pa.DataType, where: str) -> None:
         is_text,
         pa.types.is_boolean,
         pa.types.is_integer,
-        pa.types.is_floating,
+        lambda kind: pa.types.is_floating(kind) and not pa.types.is_float16(kind),
         pa.types.is_decimal,
         pa.types.is_date,
         pa.types.is_timestamp,

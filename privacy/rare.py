@@ -28,14 +28,18 @@ def decimals(values: np.ndarray) -> int:
     return min(whole, default=DIGITS)
 
 
-def singles_out(real: np.ndarray, rows: int) -> bool:
-    """Whether chance would give fewer than CHANCE equal numbers among `rows` of the same distribution."""
+def singles_out(real: np.ndarray, rows: int, resolution: float = 0.0) -> bool:
+    """Whether chance would give fewer than CHANCE equal numbers among `rows` of the same distribution.
+
+    resolution: of the column's type, relative to its largest number (float32: 1.2e-7)
+    """
     real = real[~np.isnan(real)]
     if len(real) < 4:
         return False
     spread = float(np.subtract(*np.quantile(real, [0.75, 0.25])))
     ties = 1 - len(np.unique(real)) / len(real)
-    return spread > 0 and ties < 0.5 and rows * len(real) * 10.0 ** -decimals(real) / spread < CHANCE
+    step = max(10.0 ** -decimals(real), float(resolution * np.abs(real).max()))
+    return spread > 0 and ties < 0.5 and rows * len(real) * step / spread < CHANCE
 
 
 def rare_values(name: str, kind: str, real: list[Table], subjects: np.ndarray, synthetic: Table, rare_below: int) -> int:
@@ -44,7 +48,9 @@ def rare_values(name: str, kind: str, real: list[Table], subjects: np.ndarray, s
         values, fake = pa.concat_arrays([labels(t, name) for t in real]), labels(synthetic, name)
     else:
         numeric = np.concatenate([numbers(t, name) for t in real])
-        if not singles_out(numeric, len(synthetic)):
+        kind_of = flat(synthetic, name).type
+        resolution = float(np.finfo(kind_of.to_pandas_dtype()).eps) if pa.types.is_floating(kind_of) else 0.0
+        if not singles_out(numeric, len(synthetic), resolution):
             return 0
         values, fake = (pa.array(v, from_pandas=True) for v in (numeric, numbers(synthetic, name)))
     distinct, held = holders(values, subjects)

@@ -105,7 +105,8 @@ class Numeric:
         for i, meaning in enumerate(self.codes):
             if meaning == (None if value is None else number):
                 return np.array([i, 0][: len(self.fields)], dtype=np.float32)
-        if value is None or self.quantiles is None or not self.quantiles.low[0] <= number <= self.quantiles.high[-1]:
+        between = bool(self.scale.step) and abs(number - np.rint(number)) > 1e-6
+        if value is None or between or self.quantiles is None or not self.quantiles.low[0] <= number <= self.quantiles.high[-1]:
             raise DataError(
                 f"column {self.name!r}: the value asked for cannot be met by any row; expected one inside the range that is held by at least {self.k} subjects"
             )

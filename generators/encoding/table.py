@@ -32,12 +32,15 @@ class TableEncoder:
     def __init__(self, rare_below: int = 10):
         self.rare_below = rare_below
 
-    def fit(self, data: Table, *, rng: torch.Generator) -> TableEncoder:
+    def fit(self, data: Table, *, rng: torch.Generator, avoid: Table | None = None) -> TableEncoder:
+        """avoid: more real rows, of which nothing is learned, but whose ids and personal data are not to be invented either."""
         self._prepare(data.schema)
         stream = _numpy(rng)
         for name, column in self.columns.items():
-            extra = (stream,) if isinstance(column, Surrogate) else ()
-            column.fit(data.column(name), data.subjects, *extra)
+            if isinstance(column, Surrogate):
+                column.fit(data.column(name), stream, [] if avoid is None else avoid.column(name).chunks)
+            else:
+                column.fit(data.column(name), data.subjects)
         self._lay_out()
         return self
 
