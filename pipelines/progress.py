@@ -14,10 +14,21 @@ T = TypeVar("T")
 log = logging.getLogger("likeness")
 
 
+class Stderr(logging.StreamHandler):
+    """Writes to stderr, whatever that is at the moment."""
+
+    def __init__(self):
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self):
+        return sys.stderr
+
+
 def to_stderr() -> None:
-    """Lines with the time of day on stderr; called once by the command line."""
-    if not log.handlers:
-        handler = logging.StreamHandler(sys.stderr)
+    """Lines with the time of day on stderr, from here on."""
+    if not any(isinstance(handler, Stderr) for handler in log.handlers):
+        handler = Stderr()
         handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
         log.addHandler(handler)
     log.setLevel(logging.INFO)

@@ -361,7 +361,7 @@ def test_tables_that_cannot_be_learned(columns, kinds, subject, message):
 def test_unknown_family_and_arguments():
     with pytest.raises(DataError, match="unknown family 'gmmm', expected one of gmm"):
         Synthesizer("gmmm")
-    with pytest.raises(TypeError, match="componentz"):
+    with pytest.raises(DataError, match="componentz"):
         Synthesizer("gmm", componentz=3).fit(patients(100))
 
 
