@@ -51,13 +51,13 @@ def once(name: str, data: str) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=list(ENTRIES), choices=[*ENTRIES, []])
+    parser.add_argument("names", nargs="*", help="of " + ", ".join(ENTRIES) + "; all by default")
     parser.add_argument("--repeat", type=int, default=3)
     asked = parser.parse_args()
     if not os.environ.get("LIKENESS_DATA"):
         sys.exit("LIKENESS_DATA is not set, expected a folder with the real tables")
     heads: list[str] = []
-    for name in asked.names:
+    for name in asked.names or ENTRIES:
         runs = [once(name, os.environ["LIKENESS_DATA"]) for _ in range(asked.repeat)]
         row = {k: statistics.median(r[k] for r in runs) if k.endswith((" s", "MB")) else v for k, v in runs[-1].items()}
         if not heads:

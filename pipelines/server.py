@@ -56,7 +56,7 @@ def server(services: bool = False) -> Iterator[Callable[[], str]]:
         _read_again()
         process.terminate()
         try:
-            process.wait(timeout=10)
+            process.wait(timeout=1)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
