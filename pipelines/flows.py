@@ -34,14 +34,7 @@ class StepError(RuntimeError):
 
 
 def _worth_another_try(task, run, state) -> bool:
-    return not isinstance(getattr(state.data, "exception", None) or _exception(state), DataError)
-
-
-def _exception(state) -> BaseException | None:
-    try:
-        return state.result(raise_on_failure=False)
-    except Exception:
-        return None
+    return not isinstance(state.data, DataError)
 
 
 class Tasks:
@@ -146,7 +139,8 @@ def _facts(run: Run, start: float) -> dict:
     tasks.once(steps.sample, key)
     tasks.once(steps.judge, key)
     facts = _judged(run)
-    facts |= {"created": publish.now(), "steps": dict(tasks.seconds), "software": _software(), "device": facts["fit"]["device"], "published": None}
+    facts |= {"created": publish.now(), "steps": {"read": facts["source"]["seconds"]} | tasks.seconds}
+    facts |= {"software": _software(), "device": facts["fit"]["device"], "published": None}
     if facts["verdict"]["verdict"] == gates.PASS:
         facts["published"] = tasks.always(publish.publish, RETRIES, facts)
     facts["seconds"] = time.monotonic() - start

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -19,6 +20,7 @@ from generators.data import DataError, Schema, Table
 from pipelines.config import Entry
 
 REAL = "work"  # real rows of a run in progress, removed when it ends
+LOCK = ".lock"
 PACKAGES = ("generators", "validation", "privacy", "pipelines")
 
 
@@ -51,9 +53,19 @@ class Run:
         return json.loads((self.folder / name).read_text())
 
     def clean(self) -> None:
-        """Removes real rows that this run, or one of this pipeline that was killed, left behind. Needs the lock."""
-        for left in self.home.glob(f"*/{REAL}"):
-            shutil.rmtree(left, ignore_errors=True)
+        """Removes real rows that this run left behind, or any that was killed: of this pipeline, whose lock is held, and of all that nobody runs."""
+        for folder in self.home.parent.iterdir():
+            if folder == self.home:
+                _without_rows(folder)
+            elif (folder / LOCK).is_file():
+                with open(folder / LOCK, "w") as lock, contextlib.suppress(BlockingIOError):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _without_rows(folder)
+
+
+def _without_rows(home: Path) -> None:
+    for left in home.glob(f"*/{REAL}"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def home(entry: Entry) -> Path:
@@ -78,7 +90,7 @@ def alone(entry: Entry, waiting) -> Iterator[None]:
     """One run of a pipeline at a time: a second one waits. The lock goes with the process, however that ends."""
     folder = home(entry)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with open(folder / ".lock", "w") as lock:
+    with open(folder / LOCK, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

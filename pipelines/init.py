@@ -71,13 +71,13 @@ def _guess(values: pa.Table) -> str:
 
 
 def _line(name: str, values: pa.ChunkedArray, target: bool) -> str:
-    from privacy.disclosure import detect_one
+    from privacy.disclosure import coded, detect_one
 
     try:
         column = detect_one(name, values, target=target)
         declared, comment = {"kind": column.kind, **column.options}, str(values.type)
     except DataError as error:
-        declared = {"kind": "drop"}
+        declared = {"kind": "id" if coded(values) else "drop"}
         comment = f"{values.type}; LOOK HERE: {str(error).split(': ', 1)[-1].split('; declare it')[0]}"
     flow = ", ".join(f"{key}: {_yaml(value)}" for key, value in declared.items())
     return f"      {_yaml(name)}: {{{flow}}}  # {comment}"

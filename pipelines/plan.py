@@ -23,7 +23,7 @@ def plan(entry: Entry) -> str:
     writable(entry)
     wanted = gates.gates(train.schema, entry.gates)
     rows, width = entry.sample.rows or len(train), len(encoder.layout)
-    memory = BASE_MB + (3 * (train.values.nbytes + holdout.values.nbytes) + 40 * len(train) * width + 24 * rows * len(train.schema.columns)) / 1e6
+    memory = BASE_MB + (3 * (train.values.nbytes + holdout.values.nbytes) + 40 * len(train) * width + sources.CELL * rows * len(train.schema.columns)) / 1e6
     seconds = BASE_S + 1.2e-5 * len(train) * width + 2e-5 * (len(train) + rows) * len(train.schema.columns)
     lines = [
         f"{entry.name}: {entry.source.kind} {entry.source.location}",

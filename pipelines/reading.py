@@ -165,13 +165,14 @@ def _head(fs: Any, path: str) -> bytes:
     return head
 
 
-def _dialect(fs: Any, path: str) -> dict:
+def _dialect(fs: Any, path: str, threads: bool) -> dict:
+    """How to read; Arrow counts rows, and so names the one that is wrong, only without threads."""
     import pyarrow.csv
 
     header = re.sub(rb'"[^"]*"', b"", _head(fs, path).lstrip().splitlines()[0])
     separator = max(b",;\t|", key=lambda s: (header.count(s), s == ord(","))) if ".tsv" not in _short(path) else ord("\t")
     parse = pyarrow.csv.ParseOptions(delimiter=chr(separator), newlines_in_values=True)
-    return {"read_options": pyarrow.csv.ReadOptions(block_size=BLOCK), "parse_options": parse}
+    return {"read_options": pyarrow.csv.ReadOptions(block_size=BLOCK, use_threads=threads), "parse_options": parse}
 
 
 def _convert(as_text: Collection[str] = ()) -> Any:
@@ -186,7 +187,7 @@ def _padded(fs: Any, path: str) -> set[str]:
     import pyarrow.csv
 
     with problems(path):
-        dialect = _dialect(fs, path)
+        dialect = _dialect(fs, path, threads=False)
         with _open(fs, path) as file, pyarrow.csv.open_csv(file, convert_options=_convert(), **dialect) as stream:
             whole = [f.name for f in stream.schema if pa.types.is_integer(f.type)]
         with _open(fs, path) as file, pyarrow.csv.open_csv(file, convert_options=_convert(whole), **dialect) as stream:
@@ -196,11 +197,16 @@ def _padded(fs: Any, path: str) -> set[str]:
     return {n for n in whole if pc.any(pc.match_substring_regex(block.column(n), r"^0\d")).as_py()}
 
 
-def _read_csv(fs: Any, path: str, as_text: Collection[str]) -> pa.Table:
+def _read_csv(fs: Any, path: str, as_text: Collection[str], threads: bool = True) -> pa.Table:
     import pyarrow.csv
 
-    with _open(fs, path) as file:
-        table = pyarrow.csv.read_csv(file, convert_options=_convert(as_text), **_dialect(fs, path))
+    try:
+        with _open(fs, path) as file:
+            table = pyarrow.csv.read_csv(file, convert_options=_convert(as_text), **_dialect(fs, path, threads))
+    except pa.ArrowInvalid:
+        if not threads:
+            raise
+        return _read_csv(fs, path, as_text, threads=False)
     _names(table.column_names)
     for field in table.schema:
         if pa.types.is_binary(field.type):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from pipelines.sheet import closest
 
 FEWEST = 100  # rows, and subjects: below this no judge can tell anything
 FEWEST_HELD_OUT = 20
+CELL = 24  # bytes of memory that a published cell takes while it is judged
 
 
 def load(source: Source, *, root: Path = Path()) -> Table:
@@ -109,7 +111,7 @@ def fingerprint(source: Source, *, root: Path = Path()) -> str:
 
 
 def check_request(entry: Entry, table: Table) -> None:
-    """Columns that `sample:` and `contract:` name exist, and some row of the source meets the conditions."""
+    """Columns and expectations that `sample:` and `contract:` name exist, some row meets the conditions, and the rows asked for fit into memory."""
     known = table.schema.arrow.names
     named = {"sample.balance": [entry.sample.balance], "sample.where": entry.sample.where}
     named["contract"] = [given[key] for item in entry.contract for given in item.values() for key in given if key.startswith("column")]
@@ -124,6 +126,14 @@ def check_request(entry: Entry, table: Table) -> None:
                 raise DataError(f"{entry.name}.sample.{key}: column {name!r} is of kind {kind}, expected one of {', '.join(kinds)}")
     if entry.sample.balance in entry.sample.where:
         raise DataError(f"{entry.name}.sample: column {entry.sample.balance!r} stands under balance and where, expected only one of the two")
+    if entry.contract:
+        from validation import contract
+
+        contract.known(table, entry.contract)
+    rows, memory = entry.sample.rows or 0, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if (needed := rows * len(known) * CELL) > memory:
+        most = int(memory / CELL / len(known))
+        raise DataError(f"{entry.name}.sample.rows: found {rows}, which take {needed / 1e9:.0f} GB to judge; expected at most {most} on this machine")
     _check_where(entry, table)
 
 

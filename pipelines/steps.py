@@ -19,11 +19,12 @@ from pipelines.progress import each, log
 from validation.score import Score
 
 NATURAL = "natural"  # where a condition is asked for: what the model makes without it, which fidelity is judged on
-_loaded: dict[str, tuple[Table, Table]] = {}
+_loaded: dict[str, tuple[Table, Table, float]] = {}
 
 
 def preflight(entry) -> Run:
     """Reads the source and finds what is wrong with it or with the request, before anything is started."""
+    start = time.monotonic()
     fingerprint = sources.fingerprint(entry.source, root=entry.root)
     if not isinstance(entry.holdout, float):
         fingerprint += sources.fingerprint(entry.holdout, root=entry.root)
@@ -33,9 +34,10 @@ def preflight(entry) -> Run:
         gates.gates(tables[0].schema, entry.gates)
         build(entry.family, Layout(()), entry.arguments)
         _loaded.clear()
-        _loaded[version] = tables
+        _loaded[version] = (*tables, time.monotonic() - start)
     run = open_run(entry, version)
-    run.write("source.json", _facts(run, fingerprint, *_loaded[version]))
+    train, holdout, seconds = _loaded[version]
+    run.write("source.json", _facts(run, fingerprint, train, holdout) | {"seconds": seconds})
     return run
 
 
@@ -56,7 +58,7 @@ def _facts(run: Run, fingerprint: str, train: Table, holdout: Table) -> dict:
 
 def ingest(run: Run) -> dict:
     """Splits the source by subject into what is learned from and what is held out."""
-    train, holdout = _loaded.pop(run.version, None) or sources.load_split(run.entry)
+    train, holdout, *_ = _loaded.pop(run.version, None) or sources.load_split(run.entry)
     write_table(train, run.real / "train.arrow")
     write_table(holdout, run.real / "holdout.arrow")
     log.info("%s: %d rows to learn from, %d held out, %d columns", run.entry.name, len(train), len(holdout), len(train.schema.columns))

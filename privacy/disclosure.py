@@ -178,6 +178,12 @@ def _unique(name: str, looked: list[str], distinct: int, rows: int, where: str) 
     raise DataError(f"{where}: {distinct} distinct strings in {rows} rows, almost unique (or most held by few rows) and not recognised; {advice(where)}")
 
 
+def coded(values: pa.ChunkedArray) -> bool:
+    """Whether a column is one of text codes such as MRN-004532, repeated or not."""
+    looked = pc.unique(values.drop_null())[:SAMPLED].to_pylist() if is_text(values.type) else []
+    return bool(looked) and _coded(looked)
+
+
 def _coded(looked: list[str]) -> bool:
     """Whether nearly all have one of a few looks, with digits, such as MRN-004532: the same letters, figures and marks."""
     looks: dict[str, int] = {}

@@ -89,6 +89,7 @@ CASES = [
     ("too few rows", lambda f: flows(f, csv="\n".join(GOOD.splitlines()[:60])), ["t.csv", "found 59 rows", "at least 100"]),
     ("too few subjects", case("source: {table: t.csv, subject: sex}"), ["t.csv", "found 2 subjects", "at least 100"]),
     ("ragged", lambda f: flows(f, csv=GOOD + f"{SECRET},1\n"), ["t.csv", "2 fields", "expected 3", "row 202"]),
+    ("ragged far down", lambda f: flows(f, csv=GOOD + "33,f,0\n" * 700_000 + f"{SECRET},1\n"), ["t.csv", "2 fields", "expected 3", "row 700202"]),
     ("open quote", lambda f: flows(f, csv=GOOD + '"' + "y" * (5 << 20)), ["t.csv", "expected 3"]),
     ("binary named csv", lambda f: flows(f, csv=random.Random(0).randbytes(4000)), ["t.csv", "binary"]),
     (
@@ -179,6 +180,12 @@ CASES = [
     ("no cron", with_key("schedule: {timezone: UTC}"), ["schedule", "'cron'"]),
     ("time zone", with_key("schedule: {cron: 0 2 * * *, timezone: Europe/Berlim}"), ["schedule.timezone", "did you mean 'Europe/Berlin'"]),
     ("contract is a mapping", with_key("contract: {a: 1}"), ["contract", "a mapping", "expected a list"]),
+    ("more rows than can be judged", with_key("sample: {rows: 1000000000}"), ["sample.rows", "1000000000", "GB to judge", "expected at most"]),
+    (
+        "contract of an unknown expectation",
+        with_key("contract: [{expect_column_values_to_be_betwixt: {column: age}}]"),
+        ["contract", "expect_column_values_to_be_betwixt", "no expectation"],
+    ),
     ("contract of no expectation", with_key("contract: [{column: age}]"), ["contract, item 1", "expect_"]),
     ("unknown family", with_key("generator: gmn"), ["generator", "'gmn'", "did you mean 'gmm'"]),
     ("two families", with_key("generator: {gmm: {}, vae: {}}"), ["generator", "2 keys", "one family"]),

@@ -163,3 +163,8 @@ def test_init_marks_what_is_not_recognised(tmp_path):
     (tmp_path / "t.csv").write_text("x,y\n" + "".join(f"{i * 7919 % 9973:x}~w,{i % 2}\n" for i in range(200)))
     text = init.entry_for("t.csv", root=tmp_path)
     assert "x: {kind: drop}" in text and "LOOK HERE" in text
+
+
+def test_init_proposes_an_id_for_codes_of_several_rows_each(tmp_path):
+    (tmp_path / "t.csv").write_text("chart,y\n" + "".join(f"C-{i // 3 * 7919 % 9973:04d},{i % 2}\n" for i in range(900)))
+    assert "chart: {kind: id}" in init.entry_for("t.csv", root=tmp_path)

@@ -2,10 +2,14 @@
 
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from projects import ENTRY, lay, run, spawn, whole
+
+from pipelines.config import load_entry
+from pipelines.house import alone, home, open_run
 
 
 def kill_and_go_on(folder, kills: int, seed: int) -> None:
@@ -46,6 +50,19 @@ def test_a_killed_run_goes_on_after_the_last_finished_step(project):
     before = model.stat().st_mtime_ns
     code, _ = run(config)
     assert code == 0 and model.stat().st_mtime_ns == before
+
+
+def test_rows_that_a_killed_run_left_go_when_any_pipeline_starts_unless_it_runs_elsewhere(tmp_path):
+    entry = load_entry(lay(tmp_path), "ward")
+    run = open_run(entry, "a" * 12)
+    other = {name: replace(entry, name=name) for name in ("gone", "going")}
+    left = {name: open_run(e, "b" * 12).real for name, e in other.items()}
+    for e, folder in zip(other.values(), left.values(), strict=True):
+        folder.mkdir()
+        (home(e) / ".lock").touch()
+    with alone(entry, None), alone(other["going"], None):
+        run.clean()
+    assert not left["gone"].exists() and left["going"].exists()
 
 
 def test_the_server_of_a_killed_run_ends_with_it(tmp_path):

@@ -49,6 +49,15 @@ def infer(train: Table, rare_below: int = 10) -> list[dict]:
     return suite
 
 
+def known(table: Table, expectations: Sequence[Expectation]) -> None:
+    """Raises DataError for a name that Great Expectations does not know, or wrong arguments."""
+    with _quiet():
+        import great_expectations as gx
+
+        for i, item in enumerate(expectations):
+            _build(gx, table, item, i)
+
+
 def check(table: Table, expectations: Sequence[Expectation]) -> dict:
     """Runs the expectations. {success, rows, batches, expectations: [{expectation, column, success, crashed}]}.
 
