@@ -1,24 +1,31 @@
 """Prefect, quiet and at home: its settings, and a server on loopback that ends with the process that started it.
 
 Import this before prefect: `settle` sets the environment that prefect reads once.
+An empty database takes Prefect ten seconds to make, so one is kept in the user's cache and copied into new projects;
+`python -m pipelines.server` puts it there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 STARTS_WITHIN = 120  # seconds
+DATABASE = "prefect.db"
 
 
 def settle(root: Path) -> None:
@@ -72,7 +79,9 @@ def _read_again() -> None:
 
 def start(services: bool) -> tuple[subprocess.Popen, str]:
     """Starts a server on a free port of loopback. One at a time makes its database, the others wait for it."""
-    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True, mode=0o700)
+    home = Path(os.environ["PREFECT_HOME"])
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _take_empty(home / DATABASE)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -98,12 +107,59 @@ def wait(process: subprocess.Popen, url: str) -> str:
             try:
                 with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
                     if answer.status == 200:
+                        _keep_empty(Path(os.environ["PREFECT_HOME"]) / DATABASE)
                         return url
             except OSError:
                 time.sleep(0.1)
         raise RuntimeError(f"the Prefect server did not answer within {STARTS_WITHIN} s")
 
 
+def empty() -> Path:
+    """Where the empty database of this version of Prefect is kept."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "likeness" / f"prefect-{version('prefect')}.db"
+
+
+def _take_empty(database: Path) -> None:
+    """Puts the empty database where there is none, if one is kept."""
+    with contextlib.suppress(OSError, RuntimeError, sqlite3.Error):
+        if not database.exists() and empty().is_file():
+            _copy(empty(), database)
+
+
+def _keep_empty(database: Path) -> None:
+    """Keeps a database's tables without a row of them, unless they are kept already."""
+    with contextlib.suppress(OSError, RuntimeError, sqlite3.Error):
+        if database.is_file() and not empty().exists():
+            empty().parent.mkdir(parents=True, exist_ok=True)
+            _copy(database, empty(), rows=False)
+
+
+def _copy(here: Path, there: Path, rows: bool = True) -> None:
+    """Copies a database, whole or not at all; what is there already stays."""
+    beside = there.with_name(f".{there.name}.{os.getpid()}")
+    try:
+        with contextlib.closing(sqlite3.connect(f"{here.as_uri()}?mode=ro", uri=True)) as source, contextlib.closing(sqlite3.connect(beside)) as copy:
+            source.backup(copy)
+            if not rows:
+                tables = [name for (name,) in copy.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+                for name in set(tables) - {"alembic_version"}:
+                    copy.execute(f'DELETE FROM "{name}"')
+                copy.commit()
+                copy.execute("VACUUM")
+        with contextlib.suppress(FileExistsError):
+            os.link(beside, there)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
 def _end_with_parent() -> None:
     """The kernel ends the server when the process that started it is gone, even by SIGKILL."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as scratch:
+        settle(Path(scratch))
+        with server() as started:
+            started()
