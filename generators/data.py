@@ -82,6 +82,11 @@ class Table:
     values: pa.Table
     schema: Schema
 
+    def __post_init__(self):
+        for found, column in zip(self.values.schema, self.schema.arrow, strict=True):
+            if (found.name, found.type) != (column.name, column.type):
+                raise DataError(f"column {found.name!r}: holds {found.type}, expected {column.name!r} of type {column.type}")
+
     @classmethod
     def of(cls, values: pa.Table, schema: Schema) -> Table:
         values = values.select(schema.arrow.names)

@@ -21,7 +21,7 @@ def read(source: Any, **options: Any):
     if hasattr(source, "columns") and hasattr(source, "dtypes"):
         import pyarrow as pa
 
-        return sources.of_values(pa.Table.from_pandas(source, preserve_index=False), Source("table", "DataFrame", **options))
+        return sources.of_values(reading.storable(pa.Table.from_pandas(source, preserve_index=False)), Source("table", "DataFrame", **options))
     kind = "dataset" if source in reading.DATASETS and not Path(source).exists() else "table"
     return sources.load(Source(kind, str(source), **options), root=Path())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import os
 import sys
 from pathlib import Path
@@ -25,7 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
         if problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
             from pipelines.publish import trouble
 
-            print(f"likeness: {trouble(problem, problem.filename or 'writing')}", file=sys.stderr)
+            place = problem.filename or Path(getattr(parsed, "config", ".")).absolute().parent
+            print(f"likeness: {trouble(problem, str(place))}", file=sys.stderr)
             return BAD_INPUT
         return _broken(problem)
     except KeyboardInterrupt:
@@ -106,9 +108,10 @@ def _run(asked: argparse.Namespace) -> int:
 
         ready()
         try:
-            result = likeness(str(asked.config), asked.name, asked.overrides)
+            folder = likeness(str(asked.config), asked.name, asked.overrides)
         except NotPublished as refusal:
-            result = refusal.result
+            folder = refusal.run
+    result = json.loads(Path(folder, "result.json").read_text())
     _show(result)
     if asked.json:
         print(summary_line(result))

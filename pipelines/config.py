@@ -183,10 +183,18 @@ def _schedule(raw: Any, where: str) -> Schedule:
     found = Schedule(**mapping(raw, where, {"cron": text, "timezone": text}, required=("cron",)))
     from prefect._vendor.croniter import croniter
 
-    if not croniter.is_valid(found.cron):
+    if len(found.cron.split()) != 5 or not croniter.is_valid(found.cron) or not _comes(croniter, found.cron):
         raise DataError(f'{where}.cron: found {found.cron!r}, expected five cron fields such as "0 2 * * *"')
     choice(found.timezone, f"{where}.timezone", available_timezones(), listed="a time zone such as UTC or Europe/Berlin")
     return found
+
+
+def _comes(croniter: Any, cron: str) -> bool:
+    """Whether there is such a time: there is no 31 February."""
+    try:
+        return bool(croniter(cron).get_next())
+    except ValueError:
+        return False
 
 
 _ROLES = {"target": text, "subject": text, "columns": _columns}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from pathlib import Path
@@ -28,6 +29,8 @@ def draw(model: Path, rows: int, out: Path, where: list[str], balance: str | Non
             conditions[name] = yaml.safe_load(value)
         except yaml.YAMLError:
             raise DataError(f"--where {name}=…: the value is not YAML, expected a word, a number, true, false or null") from None
+        if isinstance(conditions[name], dict | list | set) or conditions[name] in (math.inf, -math.inf) or conditions[name] != conditions[name]:
+            raise DataError(f"--where {name}=…: expected a word, a finite number, a date, true, false or null")
     synthesizer.check(conditions, balance)
     staging = out.with_name(f".{out.name}.{os.getpid()}")
     try:

@@ -31,8 +31,12 @@ def read(path: Path) -> dict[str, Any]:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         line = f"line {mark.line + 1}: " if mark else ""
         raise DataError(f"{path}: {line}does not parse as YAML ({problem or 'a character that YAML forbids'})") from None
-    except (DataError, ValueError, RecursionError) as error:
+    except DataError as error:
         raise DataError(f"{path}: {error}") from None
+    except RecursionError:
+        raise DataError(f"{path}: mappings nested too deep, expected plain YAML") from None
+    except ValueError as error:
+        raise DataError(f"{path}: a value that is no date or number though it looks like one ({error}); put it in quotes if it is text") from None
     if not isinstance(raw, dict) or not raw:
         raise DataError(f"{path}: found {name_of(raw)}, expected pipelines by name: `NAME: {{source: {{table: …}}}}`")
     return raw

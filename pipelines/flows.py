@@ -87,26 +87,29 @@ def where(problem: BaseException) -> str:
 
 
 class NotPublished(RuntimeError):
-    """The verdict was not PASS: the flow run counts as failed, so that whoever watches Prefect sees it. `result` as in `likeness`."""
+    """The verdict was not PASS: the flow run counts as failed, so that whoever watches Prefect sees it.
 
-    def __init__(self, result: dict):
-        super().__init__(f"{result['verdict']}: nothing was published; see {result['run']}/report.html")
-        self.result = result
+    Prefect may keep an exception: this one holds the verdict and where the report is, no figure.
+    """
+
+    def __init__(self, verdict: str, run: str):
+        super().__init__(f"{verdict}: nothing was published; see {run}/report.html")
+        self.run = run
 
 
-@flow(name="likeness", validate_parameters=False, persist_result=False)
-def likeness(config: str, name: str, overrides: list[str] | None = None) -> dict:
-    """Runs one pipeline of a flows.yaml. Returns what `likeness run --json` prints. Raises NotPublished."""
+@flow(name="likeness", validate_parameters=False, persist_result=False, result_serializer="json")
+def likeness(config: str, name: str, overrides: list[str] | None = None) -> str:
+    """Runs one pipeline of a flows.yaml and returns the folder of the run, with result.json in it. Raises NotPublished."""
     to_stderr()
     entry = load_entry(config, name, overrides or [])
     with alone(entry, lambda: log.info("another run of %s is going on; this one waits for it", name)):
-        result = _run(entry)
-    if result["verdict"] != gates.PASS:
-        raise NotPublished(result)
-    return result
+        run, verdict = _run(entry)
+    if verdict != gates.PASS:
+        raise NotPublished(verdict, str(run.folder))
+    return str(run.folder)
 
 
-def _run(entry: Entry) -> dict:
+def _run(entry: Entry) -> tuple[Run, str]:
     start = time.monotonic()
     run = steps.preflight(entry)
     publish.writable(entry)
@@ -119,7 +122,8 @@ def _run(entry: Entry) -> dict:
         log.info("%s: %s", entry.name, facts["verdict"]["verdict"])
         for reason in facts["verdict"]["reasons"]:
             log.info("  %s", reason)
-    return _summary(run, facts)
+    run.write("result.json", _summary(run, facts))
+    return run, facts["verdict"]["verdict"]
 
 
 def _facts(run: Run, start: float) -> dict:
@@ -184,7 +188,7 @@ def _software() -> dict:
 
 def _artifact(run: Run, facts: dict) -> None:
     key = "".join(c if c.isalnum() and c.isascii() else "-" for c in run.entry.name.lower()).strip("-") or "pipeline"
-    lines = [f"# {facts['verdict']['verdict']}: {run.entry.name} {run.version}", *(f"- {reason}" for reason in facts["verdict"]["reasons"])]
+    lines = [f"# {facts['verdict']['verdict']}: {run.entry.name} {run.version}", *(f"- {row['metric']}: {row['verdict']}" for row in facts["verdict"]["rows"])]
     lines += [f"\nReport: {(run.folder / 'report.html').resolve().as_uri()}", f"\nPublished: {facts['published'] or 'nothing'}"]
     create_markdown_artifact("\n".join(lines), key=f"verdict-{key}", description="Verdict and report of a run")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from generators.encoding.table import TableEncoder
 from pipelines import gates, sources
+from pipelines.asked import CELL
 from pipelines.config import Entry
 from pipelines.publish import writable
 
@@ -23,7 +24,7 @@ def plan(entry: Entry) -> str:
     writable(entry)
     wanted = gates.gates(train.schema, entry.gates)
     rows, width = entry.sample.rows or len(train), len(encoder.layout)
-    memory = BASE_MB + (3 * (train.values.nbytes + holdout.values.nbytes) + 40 * len(train) * width + sources.CELL * rows * len(train.schema.columns)) / 1e6
+    memory = BASE_MB + (3 * (train.values.nbytes + holdout.values.nbytes) + 40 * len(train) * width + CELL * rows * len(train.schema.columns)) / 1e6
     seconds = BASE_S + 1.2e-5 * len(train) * width + 2e-5 * (len(train) + rows) * len(train.schema.columns)
     lines = [
         f"{entry.name}: {entry.source.kind} {entry.source.location}",

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from typing import Any
 from generators.data import DataError
 from pipelines import card
 from pipelines.config import Entry
-from pipelines.house import Run, hash_of, replace
+from pipelines.house import Run, hash_of, home, replace
+
+ABANDONED = 86400  # seconds after which what another version's run left in staging is removed
 
 
 def shelf(entry: Entry) -> str:
@@ -32,10 +35,23 @@ def target(run: Run) -> str:
 
 def writable(entry: Entry) -> None:
     """Raises DataError if nothing can be written where it is to be published."""
+    where = f"publish: {public(entry.publish)}"
     if "://" in entry.publish:
+        import fsspec
+
+        try:
+            fsspec.core.url_to_fs(shelf(entry))
+        except (ImportError, ValueError, OSError) as problem:
+            said = str(problem) if isinstance(problem, ImportError | ValueError) else type(problem).__name__
+            raise DataError(f"{where}: cannot be opened ({said}), expected a folder or a URL that fsspec knows") from None
         return
-    folder = Path(shelf(entry)).absolute()
-    there = next(f for f in (folder, *folder.parents) if f.exists())
+    try:
+        folder = Path(shelf(entry)).resolve()
+        there = next(f for f in (folder, *folder.parents) if f.exists())
+    except (OSError, ValueError):
+        raise DataError(f"{where[:80]}: no path that this machine can have, expected a folder") from None
+    if folder == home(entry).resolve():
+        raise DataError(f"{where}: is where runs are kept, expected a folder of its own")
     if not there.is_dir():
         raise trouble(OSError(errno.ENOTDIR, ""), f"publish: {entry.publish}")
     if not os.access(there, os.W_OK | os.X_OK):
@@ -85,16 +101,20 @@ def publish(run: Run, facts: dict) -> str:
         return where
     folder = Path(where)
     try:
-        for left in folder.parent.glob(f".staging-{run.version}-*"):
-            shutil.rmtree(left, ignore_errors=True)
+        for left in folder.parent.glob(".staging-*"):
+            if left.name.startswith(f".staging-{run.version}-") or time.time() - left.stat().st_mtime > ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
         if not folder.exists():
             staging = folder.with_name(f".staging-{run.version}-{os.getpid()}")
-            (staging / "data").mkdir(parents=True)
-            for part in sorted((run.folder / "data").glob("*.parquet")):
-                shutil.copyfile(part, staging / "data" / part.name)
-            for name, text in _papers(run, facts).items():
-                replace(staging / name, text)
-            os.rename(staging, folder)
+            try:
+                (staging / "data").mkdir(parents=True)
+                for part in sorted((run.folder / "data").glob("*.parquet")):
+                    shutil.copyfile(part, staging / "data" / part.name)
+                for name, text in _papers(run, facts).items():
+                    replace(staging / name, text)
+                os.rename(staging, folder)
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
         elif not unchanged(run):
             raise DataError(f"{where}: does not hold what its manifest says, found parts changed since they were published; move it away and run again")
         replace(folder.parent / "latest.json", _pointer(run))

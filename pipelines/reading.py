@@ -48,14 +48,14 @@ def parts(location: str, root: Path = Path()) -> list[tuple[Any, str]]:
     if fs.isfile(path):
         found = [path]
     elif fs.isdir(path):
-        found = [p for p in fs.find(path) if p.endswith(ENDINGS) and not re.search(r"/[._]", p[len(path.rstrip("/")) :])]
+        found = [p for p in fs.find(path) if p.lower().endswith(ENDINGS) and not re.search(r"/[._]", p[len(path.rstrip("/")) :])]
         if any("=" in p[len(path) :].rsplit("/", 1)[0] for p in found):
             raise DataError(f"{location}: parts lie in key=value folders, expected the key as a column inside the files")
     else:
         found = fs.glob(path) if set("*?[") & set(path) else []
         if not found:
             raise DataError(f"{location}: no such file or folder, expected one of {', '.join(ENDINGS)}")
-    found = sorted(p for p in found if p.endswith(ENDINGS))
+    found = sorted(p for p in found if p.lower().endswith(ENDINGS))
     if not found:
         raise DataError(f"{location}: no part found, expected files that end in {', '.join(ENDINGS)}")
     return [(fs, p) for p in found]
@@ -77,7 +77,16 @@ def read(location: str, root: Path = Path(), numeric: Collection[str] = ()) -> p
             here, there = (path, files[0][1]) if name in table.schema.names else (files[0][1], path)
             raise DataError(f"{_short(there)}: no column {name!r}, which {_short(here)} has; expected the same in every part")
     tables = _agreed([t.select(first.names) for t in tables], [_short(path) for _, path in files])
-    return pa.concat_tables(tables).unify_dictionaries()
+    return storable(pa.concat_tables(tables).unify_dictionaries())
+
+
+def storable(values: pa.Table) -> pa.Table:
+    """Timestamps of whole seconds in milliseconds: Parquet has none coarser."""
+    for i, field in enumerate(values.schema):
+        if pa.types.is_timestamp(field.type) and field.type.unit == "s":
+            kind = pa.timestamp("ms", field.type.tz)
+            values = values.set_column(i, field.with_type(kind), values.column(i).cast(kind))
+    return values
 
 
 def fit(values: pa.Table, column: pa.Field, label: str) -> pa.Table:
@@ -116,7 +125,7 @@ def _short(path: str) -> str:
 
 
 def _parquet(path: str) -> bool:
-    return path.endswith((".parquet", ".pq"))
+    return path.lower().endswith((".parquet", ".pq"))
 
 
 def _reason(message: str, path: str) -> str:
@@ -129,7 +138,7 @@ def _reason(message: str, path: str) -> str:
         return f"{row} has {ragged[3]} fields, expected {ragged[2]} as in the header (ragged CSV)"
     if "straddling" in message or "out of sync" in message:
         return f"a record longer than {BLOCK >> 20} MB, expected CSV; is a quote left open?"
-    if path.endswith(".gz"):
+    if path.lower().endswith(".gz"):
         return "not a whole gzip file (truncated or another format), expected gzipped CSV"
     return "cannot be parsed as CSV, expected UTF-8 text with a header line"
 
@@ -147,7 +156,7 @@ def _read_parquet(fs: Any, path: str) -> pa.Table:
 
 
 def _open(fs: Any, path: str) -> Any:
-    return fs.open(path, "rb", compression="gzip" if path.endswith(".gz") else None)
+    return fs.open(path, "rb", compression="gzip" if path.lower().endswith(".gz") else None)
 
 
 def _head(fs: Any, path: str) -> bytes:
@@ -170,7 +179,7 @@ def _dialect(fs: Any, path: str, threads: bool) -> dict:
     import pyarrow.csv
 
     header = re.sub(rb'"[^"]*"', b"", _head(fs, path).lstrip().splitlines()[0])
-    separator = max(b",;\t|", key=lambda s: (header.count(s), s == ord(","))) if ".tsv" not in _short(path) else ord("\t")
+    separator = max(b",;\t|", key=lambda s: (header.count(s), s == ord(","))) if ".tsv" not in _short(path).lower() else ord("\t")
     parse = pyarrow.csv.ParseOptions(delimiter=chr(separator), newlines_in_values=True)
     return {"read_options": pyarrow.csv.ReadOptions(block_size=BLOCK, use_threads=threads), "parse_options": parse}
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -26,6 +28,7 @@ from pathlib import Path
 
 STARTS_WITHIN = 120  # seconds
 DATABASE = "prefect.db"
+NEEDED = 5_000_000  # bytes that it takes, and its journal
 
 
 def settle(root: Path) -> None:
@@ -103,6 +106,7 @@ def wait(process: subprocess.Popen, url: str) -> str:
         until = time.monotonic() + STARTS_WITHIN
         while time.monotonic() < until:
             if process.poll() is not None:
+                _room(Path(os.environ["PREFECT_HOME"]))
                 raise RuntimeError(f"the Prefect server ended with code {process.returncode} before it answered")
             try:
                 with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
@@ -118,6 +122,12 @@ def empty() -> Path:
     """Where the empty database of this version of Prefect is kept."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "likeness" / f"prefect-{version('prefect')}.db"
+
+
+def _room(home: Path) -> None:
+    """Raises OSError where a database does not fit."""
+    if shutil.disk_usage(home).free < NEEDED:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(home))
 
 
 def _take_empty(database: Path) -> None:

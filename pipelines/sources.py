@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from generators.data import LEARNED, DataError, Schema, Table
-from pipelines import reading
+from pipelines import asked, reading
+from pipelines.asked import FEWEST
 from pipelines.config import Entry, Source
-from pipelines.sheet import closest
 
-FEWEST = 100  # rows, and subjects: below this no judge can tell anything
 FEWEST_HELD_OUT = 20
-CELL = 24  # bytes of memory that a published cell takes while it is judged
+MOST = 1e150  # of a number, so that its square is one too
 
 
 def load(source: Source, *, root: Path = Path()) -> Table:
@@ -40,6 +38,8 @@ def of_values(values: pa.Table, source: Source) -> Table:
             raise DataError(f"no column to learn from, expected at least one that is {', '.join(LEARNED)}")
         table = _table(values, kept, source.subject, target)
         _enough(int(table.subjects.max()) + 1, "subjects")
+        if target is not None and len(pc.unique(table.column(target).drop_null())) < 2:
+            raise DataError(f"target: column {target!r} holds one value or none, expected at least two to tell apart")
     except DataError as error:
         raise DataError(f"{source.location}: {error}") from None
     return table
@@ -62,7 +62,7 @@ def role(source: Source, name: str) -> str | None:
 def load_split(entry: Entry) -> tuple[Table, Table]:
     """(train, holdout) of an entry, after what its `sample:` and `contract:` ask was checked against the columns."""
     table = load(entry.source, root=entry.root)
-    check_request(entry, table)
+    asked.check(entry, table)
     if not isinstance(entry.holdout, Source):
         return split(table, entry.holdout, entry.seed)
     label = f"holdout: {entry.holdout.location}"
@@ -76,9 +76,19 @@ def load_split(entry: Entry) -> tuple[Table, Table]:
         raise DataError(f"{label}: found {values.num_rows} rows, expected at least {FEWEST_HELD_OUT}")
     _finite(values)
     holdout = Table.of(values, table.schema)
-    if holdout.values.equals(table.values):
+    if _same_rows(holdout, table):
         raise DataError(f"{label}: holds the very rows of the source, expected rows that it does not hold")
     return table, holdout
+
+
+def _same_rows(one: Table, other: Table) -> bool:
+    """Whether the same rows, in whatever order."""
+    import pandas as pd
+
+    if len(one) != len(other):
+        return False
+    hashes = [np.sort(pd.util.hash_pandas_object(t.values.to_pandas(), index=False).to_numpy()) for t in (one, other)]
+    return bool((hashes[0] == hashes[1]).all())
 
 
 def split(table: Table, holdout: float, seed: int) -> tuple[Table, Table]:
@@ -110,72 +120,6 @@ def fingerprint(source: Source, *, root: Path = Path()) -> str:
     return total.hexdigest()
 
 
-def check_request(entry: Entry, table: Table) -> None:
-    """Columns and expectations that `sample:` and `contract:` name exist, some row meets the conditions, and the rows asked for fit into memory."""
-    known = table.schema.arrow.names
-    named = {"sample.balance": [entry.sample.balance], "sample.where": entry.sample.where}
-    named["contract"] = [given[key] for item in entry.contract for given in item.values() for key in given if key.startswith("column")]
-    for key, names in named.items():
-        for name in (n for value in names for n in (value if isinstance(value, list) else [value])):
-            if name is not None and name not in known:
-                raise DataError(f"{entry.name}.{key}: no column {name!r}{closest(name, known)}; the columns are {', '.join(known)}")
-    for key, kinds in (("balance", ("category", "boolean")), ("where", ("category", "boolean", "numeric"))):
-        for name in [entry.sample.balance] if key == "balance" else entry.sample.where:
-            if name is not None and table.schema[name].kind not in kinds:
-                kind = table.schema[name].kind
-                raise DataError(f"{entry.name}.sample.{key}: column {name!r} is of kind {kind}, expected one of {', '.join(kinds)}")
-    if entry.sample.balance in entry.sample.where:
-        raise DataError(f"{entry.name}.sample: column {entry.sample.balance!r} stands under balance and where, expected only one of the two")
-    if entry.contract:
-        from validation import contract
-
-        contract.known(table, entry.contract)
-    rows, memory = entry.sample.rows or 0, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if (needed := rows * len(known) * CELL) > memory:
-        most = int(memory / CELL / len(known))
-        raise DataError(f"{entry.name}.sample.rows: found {rows}, which take {needed / 1e9:.0f} GB to judge; expected at most {most} on this machine")
-    _check_where(entry, table)
-
-
-def _check_where(entry: Entry, table: Table) -> None:
-    """A condition is met by enough subjects to be learned; a number need only lie within the column's range."""
-    together = np.ones(len(table), dtype=bool)
-    for name, value in entry.sample.where.items():
-        where = f"{entry.name}.sample.where.{name}"
-        column = table.column(name)
-        if value is None:
-            met = column.is_null()
-        elif table.schema[name].kind == "numeric":
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise DataError(f"{where}: found {value!r}, expected a number")
-            if pa.types.is_integer(column.type) and value != int(value):
-                raise DataError(f"{where}: found {value!r}, which no row can meet; expected a whole number")
-            bounds = pc.min_max(column.cast(pa.float64(), safe=False))
-            if not (bounds["min"].as_py() or 0) <= value <= (bounds["max"].as_py() or 0):
-                raise DataError(f"{where}: found {value!r}, which no row can meet; expected a number within the column's range")
-            continue
-        else:
-            met = _equal(column, value, where)
-        met = np.asarray(pc.fill_null(met, False))
-        held = len(np.unique(table.subjects[met]))
-        if held < entry.rare_below:
-            raise DataError(f"{where}: met by fewer than {entry.rare_below} subjects (rare_below), expected a value that more hold")
-        together &= met
-    if not together.any():
-        raise DataError(f"{entry.name}.sample.where: no row meets all of its conditions together")
-
-
-def _equal(column: pa.ChunkedArray, value: object, where: str) -> pa.ChunkedArray:
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    try:
-        scalar = pa.scalar(value).cast(kind)
-        if isinstance(value, str) != (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-            raise DataError(f"{where}: found {value!r}, expected a value of type {kind}")
-    except pa.ArrowException:
-        raise DataError(f"{where}: found {value!r}, expected a value of type {kind}") from None
-    return pc.equal(column.cast(kind), scalar)
-
-
 def _table(values: pa.Table, columns: tuple, subject: str | None, target: str | None) -> Table:
     """A Table in which NaN is null, and its schema says so."""
     table = Table.of(values, Schema(values.schema, columns, subject, target))
@@ -184,8 +128,23 @@ def _table(values: pa.Table, columns: tuple, subject: str | None, target: str | 
 
 def _finite(values: pa.Table) -> None:
     for name, column in zip(values.column_names, values.columns, strict=True):
-        if pa.types.is_floating(column.type) and pc.any(pc.is_inf(column)).as_py():
-            raise DataError(f"column {name!r}: holds infinite numbers, expected finite numbers or nulls")
+        if pa.types.is_floating(column.type):
+            if pc.any(pc.is_inf(column)).as_py():
+                raise DataError(f"column {name!r}: holds infinite numbers, expected finite numbers or nulls")
+            if (pc.max(pc.abs(column)).as_py() or 0) > MOST:
+                raise DataError(f"column {name!r}: holds numbers beyond {MOST:g}, expected smaller ones, which can be computed with")
+        elif pa.types.is_temporal(column.type):
+            _within_calendar(name, column)
+
+
+def _within_calendar(name: str, column: pa.ChunkedArray) -> None:
+    """Of the years 1 to 9999, which dates have everywhere."""
+    try:
+        years = pc.year(column)
+        if not 1 <= (pc.min(years).as_py() or 1) <= (pc.max(years).as_py() or 1) <= 9999:
+            raise pa.ArrowInvalid
+    except pa.ArrowException:
+        raise DataError(f"column {name!r}: holds dates outside the years 1 to 9999, expected real dates") from None
 
 
 def _enough(found: int, what: str) -> None:

@@ -20,6 +20,7 @@ from privacy.personal import FEW, advice, hinted, personal, sentences, snake, wh
 
 SAMPLED = 4000  # distinct strings looked at in a column; the rest are counted only
 MOST_CATEGORIES = 10_000  # more distinct strings than this are no category
+TOO_LARGE = ("binary", "image", "json_bytes", "tar", "zip")  # files of Faker's
 HELD = 10  # a value that so many rows hold is common
 
 KEY = re.compile(r"(^|_)(ids?|uid|mrn|patient|subject|person|customer|user)(_?(no|nr|num|number|key))?$")
@@ -154,8 +155,9 @@ def _text(name: str, values: pa.ChunkedArray, where: str, subject: bool) -> tupl
     if KEY.search(snake(name)) and _repeated_key(distinct, rows) and recognise.share(lambda v: any(c.isdigit() for c in v), looked) >= 0.9:
         return "id", {}
     numbers = recognise.share(lambda v: bool(recognise.NUMBER.fullmatch(v.strip())), looked)
-    if numbers < 1 and numbers * len(looked) > 12 and numbers >= 0.5:
-        raise DataError(f"{where}: mixed types, {numbers:.1%} of its distinct values are numbers and the rest are not; expected one type; {advice(where)}")
+    for what, part in (("numbers", numbers), ("dates", recognise.share(lambda v: bool(recognise.DATE.fullmatch(v.strip())), looked))):
+        if 0.5 <= part < 1 and part * len(looked) > 12:
+            raise DataError(f"{where}: mixed types, {part:.1%} of its distinct values are {what} and the rest are not; expected one type; {advice(where)}")
     if unique or distinct > MOST_CATEGORIES:
         return _unique(name, looked, distinct, rows, where)
     if numbers == 1 and distinct > FEW and not _same_width(looked):
@@ -228,10 +230,21 @@ def _check(kind: str, options: Mapping[str, Any], values: pa.ChunkedArray, where
     if kind == "numeric":
         _bounds(options, values, where)
     if kind == "pii":
-        from faker import Faker
+        _provider(str(options["faker"]), where)
 
-        if not hasattr(Faker(), str(options["faker"])):
-            raise DataError(f"{where}: faker: {options['faker']!r} is no provider of Faker; expected name, email, phone_number, address, ssn, …")
+
+def _provider(name: str, where: str) -> None:
+    """One of Faker's that invents a short text or a number when it is called without arguments."""
+    from faker import Faker
+
+    fake = Faker()
+    known = not name.startswith("_") and any(hasattr(provider, name) for provider in fake.get_providers())
+    try:
+        right = known and name not in TOO_LARGE and isinstance(value := getattr(fake, name)(), str | int) and len(str(value)) <= 1000
+    except Exception:
+        right = False
+    if not right:
+        raise DataError(f"{where}: faker: {name!r} is no provider of Faker's that invents a text; expected name, email, phone_number, address, ssn, …")
 
 
 def _bounds(options: Mapping[str, Any], values: pa.ChunkedArray, where: str) -> None:

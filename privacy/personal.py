@@ -74,6 +74,8 @@ def _person(name: str, looked: list[str]) -> str | None:
 
 def _place(name: str, looked: list[str], unique: bool) -> str | None:
     hint = hinted(name, "address")
+    if hinted(name, "text") and not hint and sentences(looked):
+        return None
     if recognise.share(recognise.address, looked) >= (0.4 if hint else 0.6) and (len(looked) >= FEW or hint):
         return "address"
     if unique and hint:

@@ -120,6 +120,8 @@ def _street_words() -> re.Pattern:
 def address(value: str) -> bool:
     """A house number and a street, or four words with a post code among them."""
     words = len(value.split())
+    if sum(w[:1].islower() for w in value.split()) > max(words / 2, 3):  # a sentence
+        return False
     return bool(re.search(r"\d", value)) and words >= 2 and bool(_street_words().search(value) or (POSTCODE.search(value) and words >= 4))
 
 

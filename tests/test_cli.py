@@ -1,5 +1,6 @@
 """The command line: exit codes, one clear line, nothing half-written, nothing heavy for --help."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -67,6 +68,17 @@ def test_publish_folder_that_cannot_be_written(project, capsys):
     config = lay(project, ENTRY + "  publish: patients.parquet\n")
     assert main(["run", "ward", "--config", str(config)]) == 2
     assert "publish: patients.parquet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", ["wat://x", '"a\\0b"', "x" * 300, "runs", "s3://bucket/x"])
+def test_publish_targets_that_can_never_work_stop_the_run_before_it_starts(project, capsys, where):
+    if where.startswith("s3") and importlib.util.find_spec("s3fs"):
+        pytest.skip("s3fs is installed")
+    config = lay(project, ENTRY + f"  publish: {where}\n")
+    for more in (["--dry-run"], []):
+        assert main(["run", "ward", "--config", str(config), *more]) == 2
+        said = capsys.readouterr().err
+        assert "publish: " in said and "expected a folder" in said and "fitted" not in said
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -1,6 +1,7 @@
 """The main job: a real table in, a vetted synthetic table out. Real flows against a real Prefect server."""
 
 import json
+import os
 import stat
 import threading
 from pathlib import Path
@@ -50,6 +51,18 @@ def test_no_figure_of_an_attack_leaves_the_house(published):
     for name, value in result["scores"].items():
         if name.startswith("privacy.") and value not in (0, 1):
             assert f"{value:.3g}" not in text and f"{value:.4f}" not in text
+
+
+def test_prefect_gets_no_figure_and_no_pickle(project):
+    code, result = run(lay(project, ENTRY.replace("utility.target: {min: 0.5}", "fidelity.shape: {min: 0.9999}")))
+    assert code == 1
+    home = Path(os.environ["PREFECT_HOME"])
+    held = {p: p.read_bytes() for p in home.rglob("*") if p.is_file()}
+    for value in result["scores"].values():
+        if value not in (0, 1):
+            assert not [p for p, text in held.items() if repr(value)[:7].encode() in text]
+    assert [json.loads(text) for p, text in held.items() if p.parent.name == "storage" and b"NotPublished" in text]
+    assert not [p for p, text in held.items() if text[:1] == b"\x80" or b"cloudpickle" in text]
 
 
 def test_what_stays_is_for_the_owner_only_and_real_rows_are_gone(published):

@@ -56,6 +56,21 @@ def known(table: Table, expectations: Sequence[Expectation]) -> None:
 
         for i, item in enumerate(expectations):
             _build(gx, table, item, i)
+            _sensible(*next(iter(item.items())))
+
+
+def _sensible(name: str, given: Mapping[str, Any]) -> None:
+    """Arguments that Great Expectations takes and then breaks on."""
+    try:
+        for pattern in [given[k] for k in given if k == "regex"] + list(given.get("regex_list", ())):
+            re.compile(pattern)
+    except (re.error, TypeError):
+        raise DataError(f"contract: {name}: regex: found what is no regular expression") from None
+    low, high = given.get("min_value"), given.get("max_value")
+    if low is not None and high is not None and type(low) is type(high) and low > high:
+        raise DataError(f"contract: {name}: min_value is above max_value, which nothing can meet")
+    if name == OF_TYPE and not isinstance(given.get("type_"), str):
+        raise DataError(f"contract: {name}: type_: expected the name of an Arrow type, such as int64")
 
 
 def check(table: Table, expectations: Sequence[Expectation]) -> dict:

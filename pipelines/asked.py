@@ -1,0 +1,121 @@
+"""What an entry asks for, against the table that it names: columns, conditions, expectations, and how many rows."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from generators.data import DataError, Table
+from pipelines.config import Entry
+from pipelines.sheet import closest, name_of
+
+CELL = 24  # bytes of memory that a published cell takes while it is judged
+FEWEST = 100  # rows, and subjects: below this no judge can tell anything
+KINDS = {"balance": ("category", "boolean"), "where": ("category", "boolean", "numeric", "datetime")}
+
+
+def check(entry: Entry, table: Table) -> None:
+    """Raises DataError, which names the key, for what this table cannot give."""
+    _columns(entry, table)
+    people = int(table.subjects.max(initial=-1)) + 1
+    if 2 * entry.rare_below > people:
+        raise DataError(f"{entry.name}.privacy.rare_below: found {entry.rare_below}, expected at most half of the {people} subjects")
+    _rows(entry, len(table.schema.columns))
+    if entry.contract:
+        from validation import contract
+
+        contract.known(table, entry.contract)
+    _conditions(entry, table)
+
+
+def _columns(entry: Entry, table: Table) -> None:
+    """Every column that is named exists, and is of a kind that can be asked for."""
+    known = table.schema.arrow.names
+    named = {"sample.balance": [entry.sample.balance], "sample.where": entry.sample.where}
+    named["contract"] = [given[key] for item in entry.contract for given in item.values() for key in given if key.startswith("column")]
+    for key, names in named.items():
+        for name in (n for value in names for n in (value if isinstance(value, list) else [value])):
+            if name is not None and name not in known:
+                raise DataError(f"{entry.name}.{key}: no column {name!r}{closest(name, known)}; the columns are {', '.join(known)}")
+    for key, kinds in KINDS.items():
+        for name in [entry.sample.balance] if key == "balance" else entry.sample.where:
+            if name is not None and (kind := table.schema[name].kind) not in kinds:
+                raise DataError(f"{entry.name}.sample.{key}: column {name!r} is of kind {kind}, expected one of {', '.join(kinds)}")
+    if entry.sample.balance in entry.sample.where:
+        raise DataError(f"{entry.name}.sample: column {entry.sample.balance!r} stands under balance and where, expected only one of the two")
+
+
+def _rows(entry: Entry, columns: int) -> None:
+    """Enough rows for the judges, and no more than fit into memory with them."""
+    rows, memory = entry.sample.rows, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if rows is None:
+        return
+    if rows < FEWEST:
+        raise DataError(
+            f"{entry.name}.sample.rows: found {rows}, expected at least {FEWEST}: fewer cannot be judged; `likeness sample` draws as few as you like"
+        )
+    if (needed := rows * columns * CELL) > memory:
+        most = int(memory / CELL / columns)
+        raise DataError(f"{entry.name}.sample.rows: found {rows}, which take {needed / 1e9:.0f} GB to judge; expected at most {most} on this machine")
+
+
+def _conditions(entry: Entry, table: Table) -> None:
+    """A value is held by enough subjects to be learned; a number or a date need only lie within the column's range."""
+    together = np.ones(len(table), dtype=bool)
+    for name, value in entry.sample.where.items():
+        where, column = f"{entry.name}.sample.where.{name}", table.column(name)
+        if value is not None and table.schema[name].kind in ("numeric", "datetime"):
+            _within(column, value, where)
+            continue
+        met = column.is_null() if value is None else pc.equal(_plain(column), _scalar(column, value, where))
+        met = np.asarray(pc.fill_null(met, False))
+        if len(np.unique(table.subjects[met])) < entry.rare_below:
+            raise DataError(f"{where}: met by fewer than {entry.rare_below} subjects (rare_below), expected a value that more hold")
+        together &= met
+    if not together.any():
+        raise DataError(f"{entry.name}.sample.where: no row meets all of its conditions together")
+
+
+def _within(column: pa.ChunkedArray, value: Any, where: str) -> None:
+    column = _plain(column)
+    if not pa.types.is_temporal(column.type):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise DataError(f"{where}: found {name_of(value)}, expected a number")
+        if pa.types.is_integer(column.type) and value != int(value):
+            raise DataError(f"{where}: found {value!r}, which no row can meet; expected a whole number")
+        column, value = column.cast(pa.float64(), safe=False), pa.scalar(float(value))
+    else:
+        value = _scalar(column, value, where)
+    bounds = pc.min_max(column)
+    if not (pc.less_equal(bounds["min"], value).as_py() and pc.less_equal(value, bounds["max"]).as_py()):
+        raise DataError(f"{where}: found {str(value)!r}, which no row can meet; expected one within the column's range")
+
+
+def _scalar(column: pa.ChunkedArray, value: Any, where: str) -> pa.Scalar:
+    """The value in the type of the column; strings, truths and numbers are not taken for each other."""
+    kind = _plain(column).type
+    try:
+        found = pa.scalar(value)
+        alike = [
+            (pa.types.is_string, lambda t: pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_temporal(t)),
+            (pa.types.is_boolean, pa.types.is_boolean),
+            (
+                lambda t: pa.types.is_integer(t) or pa.types.is_floating(t),
+                lambda t: pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_decimal(t),
+            ),
+            (pa.types.is_temporal, pa.types.is_temporal),
+        ]
+        if not any(of_value(found.type) and of_column(kind) for of_value, of_column in alike):
+            raise pa.ArrowInvalid
+        return found.cast(kind)
+    except pa.ArrowException:
+        raise DataError(f"{where}: found {name_of(value)}, expected a value of type {kind}") from None
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
