@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from torch import Generator as Rng
@@ -31,8 +33,11 @@ class Generator(Protocol):
 
     layout: Layout
 
-    def fit(self, x: Tensor, held_out: Tensor, *, rng: Rng) -> Generator:
-        """Learns from x (n, fields); held_out (m, fields), other subjects, decides when to stop and how large to be."""
+    def fit(self, x: Tensor, held_out: Tensor, *, rng: Rng, log: Callable[[str], None] = ..., checkpoint: Path | None = None) -> Generator:
+        """Learns from x (n, fields); held_out (m, fields), other subjects, decides when to stop and how large to be.
+
+        log gets lines on how it goes; at checkpoint a long fit keeps its state, and goes on from there if it was killed.
+        """
 
     def sample(self, n: int, given: Given | None = None, *, rng: Rng) -> Tensor:
         """(n, fields). Raises ValueError where the model gives what is asked no probability at all."""

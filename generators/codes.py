@@ -60,6 +60,13 @@ class Codes(nn.Module):
             combinations.append(torch.unique((level[:, b] * radix).sum(1))[:, None] // radix % _sizes(layout, edges, b))
         return cls(layout, blocks, edges, combinations)
 
+    @classmethod
+    def single(cls, layout: Layout, bins: int) -> Codes:
+        """A block for each field, with all of its classes or bins, whether the data hold them or not."""
+        edges = [torch.empty(0) if f.classes else _edges(f.cuts, bins) for f in layout.fields]
+        sizes = _sizes(layout, edges, range(len(layout))).tolist()
+        return cls(layout, [[i] for i in range(len(layout))], edges, [torch.arange(k)[:, None] for k in sizes])
+
     @property
     def size(self) -> int:
         return int(self.offsets[-1])

@@ -11,6 +11,7 @@ A view of the EM algorithm that justifies incremental, sparse, and other variant
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,8 @@ class GMM(nn.Module):
     passes:     passes over the data at most
     """
 
+    device = "cpu"
+
     def __init__(self, layout: Layout, components: int | None = None, numbers: str = "auto", bins: int | None = None, join: float = 0.06, passes: int = 12):
         super().__init__()
         if numbers not in ("auto", "binned", "gaussian"):
@@ -53,8 +56,11 @@ class GMM(nn.Module):
         self.curve: list[dict] = []
 
     @torch.no_grad()
-    def fit(self, x: Tensor, held_out: Tensor, *, rng: torch.Generator, log: Callable[[str], None] = lambda line: None) -> GMM:
-        """x (n, fields), held_out (m, fields). Tries the sizes and kinds of leaves asked for, keeps the best on held_out."""
+    def fit(self, x: Tensor, held_out: Tensor, *, rng: torch.Generator, log: Callable[[str], None] = lambda line: None, checkpoint: Path | None = None) -> GMM:
+        """x (n, fields), held_out (m, fields). Tries the sizes and kinds of leaves asked for, keeps the best on held_out.
+
+        checkpoint: not used, a fit takes seconds
+        """
         x, held_out = (rows[torch.randperm(len(rows), generator=rng)] for rows in (x, held_out))
         held_out = held_out[:HELD_OUT]
         seed = int(torch.randint(2**62, (1,), generator=rng))

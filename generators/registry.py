@@ -1,5 +1,6 @@
 """The generator families, by the name they have in flows.yaml."""
 
+from generators.autoregressive import Autoregressive
 from generators.gmm import GMM
 
-FAMILIES = {"gmm": GMM}
+FAMILIES = {"gmm": GMM, "autoregressive": Autoregressive}

@@ -36,10 +36,11 @@ class Synthesizer:
         self.family, self.arguments, self.seed = family, arguments, seed
         self.encoder = TableEncoder(rare_below)
 
-    def fit(self, data: Table, log: Callable[[str], None] = lambda line: None, *, avoid: Table | None = None) -> Synthesizer:
+    def fit(self, data: Table, log: Callable[[str], None] = lambda line: None, *, avoid: Table | None = None, checkpoint: Path | None = None) -> Synthesizer:
         """Learns. Rows of one subject are all in the part that is learned from, or all in the part that decides when to stop.
 
         avoid: real rows that are not learned from (a holdout), whose ids and personal data must not be invented by chance
+        checkpoint: a file in which a long training keeps its state; the same fit, killed and called again, goes on from there
         """
         rng, count = _stream(self.seed, "fit"), int(data.subjects.max(initial=-1)) + 1
         if count < 2:
@@ -52,7 +53,7 @@ class Synthesizer:
         if not len(self.encoder.layout):
             raise DataError("no column is learned: every one is of kind id, pii or text; expected at least one numeric, category, boolean or datetime column")
         self.generator = build(self.family, self.encoder.layout, self.arguments)
-        self.generator.fit(x[~held_out], x[held_out], rng=rng, log=log)
+        self.generator.fit(x[~held_out], x[held_out], rng=rng, log=log, checkpoint=checkpoint)
         return self
 
     def sample(self, rows: int, *, where: Mapping[str, Any] | None = None, balance: str | None = None, seed: int | None = None) -> Table:
@@ -110,6 +111,11 @@ class Synthesizer:
     def parameters(self) -> int:
         """Numbers that the model holds."""
         return sum(v.numel() for v in self.generator.state_dict().values())
+
+    @property
+    def device(self) -> str:
+        """What it was trained on: cpu, or cuda."""
+        return self.generator.device
 
     @property
     def curve(self) -> list[dict]:

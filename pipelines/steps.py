@@ -86,14 +86,14 @@ def fit(run: Run) -> dict:
     entry, start = run.entry, time.monotonic()
     train = read_table(run.real / "train.arrow")
     model = Synthesizer(entry.family, rare_below=entry.rare_below, seed=entry.seed, **entry.arguments)
-    model.fit(train, log=log.info, avoid=read_table(run.real / "holdout.arrow"))
+    model.fit(train, log=log.info, avoid=read_table(run.real / "holdout.arrow"), checkpoint=run.folder / ".training.safetensors")
     model.check(entry.sample.where, entry.sample.balance)
     beside = run.folder / ".model"
     shutil.rmtree(beside, ignore_errors=True)
     model.save(beside)
     facts = {
         "family": entry.family, "arguments": dict(entry.arguments), "seconds": time.monotonic() - start,
-        "parameters": model.parameters, "curve": model.curve, "device": "cpu", "protected": model.protected,
+        "parameters": model.parameters, "curve": model.curve, "device": model.device, "protected": model.protected,
     }  # fmt: skip
     (beside / "fit.json").write_text(json.dumps(facts))
     path = run.folder / "model"

@@ -9,6 +9,7 @@ import torch
 from tables import rng
 from torch import nn
 
+from generators.autoregressive import Autoregressive
 from generators.base import Density
 from generators.gmm import GMM
 from generators.layout import Field, Given, Layout
@@ -31,6 +32,12 @@ CONTRACT = {
     "gmm whole numbers": (GMM, STEPS, {}),
     "gmm one of k": (GMM, SINGLE, {}),
     "gmm one number": (GMM, ALONE, {}),
+    "autoregressive mixed": (Autoregressive, MIXED, {"passes": 40, "width": 64, "bins": 50}),
+    "autoregressive discrete": (Autoregressive, DISCRETE, {"passes": 20, "width": 32}),
+    "autoregressive continuous": (Autoregressive, CONTINUOUS, {"passes": 40, "width": 64}),
+    "autoregressive whole numbers": (Autoregressive, STEPS, {"passes": 20, "width": 32}),
+    "autoregressive one of k": (Autoregressive, SINGLE, {"passes": 5, "width": 16}),
+    "autoregressive one number": (Autoregressive, ALONE, {"passes": 5, "width": 16}),
 }
 N = 1500
 

@@ -1,0 +1,79 @@
+"""The autoregressive family against exact oracles: it sums to one, samples what it states, and conditions as it states."""
+
+import itertools
+
+import pytest
+import torch
+from tables import rng
+from test_generators import DISCRETE, MIXED, data
+
+from generators.autoregressive import Autoregressive, _spread
+from generators.layout import Given
+
+EVERY = torch.tensor(list(itertools.product(range(3), range(2), range(5))), dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def model() -> Autoregressive:
+    return Autoregressive(DISCRETE, passes=40, width=32, ordered=0.5).fit(data(DISCRETE), data(DISCRETE, 300, seed=1), rng=rng())
+
+
+def shares(x: torch.Tensor) -> torch.Tensor:
+    """How often each row of EVERY comes."""
+    return (x[:, None] == EVERY).all(2).double().mean(0)
+
+
+def test_probabilities_sum_to_one(model):
+    assert float(model.log_prob(EVERY).exp().sum()) == pytest.approx(1, abs=1e-5)
+
+
+def test_samples_are_what_it_states(model):
+    n = 60_000
+    difference = shares(model.sample(n, rng=rng(1))) - model.log_prob(EVERY).exp()
+    assert difference.abs().max() < 4 * (0.25 / n) ** 0.5
+
+
+def test_a_condition_draws_from_the_distribution_given_it(model):
+    """p(a, b | c) by the network when c stands first: every field sees c and what was drawn before."""
+    values = torch.tensor([0.0, 0.0, 3.0]).repeat(40_000, 1)
+    x = model.sample(40_000, Given(values, torch.tensor([False, False, True])), rng=rng(2))
+    codes = model.codes.encode(EVERY)
+    sees = torch.tensor([[[0.0, 0.0, 1.0], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]])
+    with torch.no_grad():
+        hidden = model._hidden(model._embedded(codes), sees).unbind(1)
+        place = codes - model.codes.offsets[:-1]
+        stated = sum(torch.nn.functional.linear(hidden[j], *model._heads()[j]).log_softmax(1).gather(1, place[:, j : j + 1])[:, 0] for j in (0, 1)).exp()
+    assert (x[:, 2] == 3).all()
+    assert (shares(x) - stated * (EVERY[:, 2] == 3)).abs().max() < 0.01
+
+
+def test_any_order_agrees_with_the_layouts_order_on_what_it_learned(model):
+    """p(a | c) by Bayes from the joint, against the network's own: the same data, learned in two ways."""
+    joint = model.log_prob(EVERY).exp().view(3, 2, 5)
+    by_bayes = joint.sum(1) / joint.sum((0, 1))
+    values = torch.tensor([[0.0, 0.0, float(c)] for c in range(5)])
+    sees = torch.tensor([[[0.0, 0.0, 1.0]] * 3])
+    with torch.no_grad():
+        codes = model.codes.encode(values)
+        own = torch.nn.functional.linear(model._hidden(model._embedded(codes), sees)[:, 0], *model._heads()[0]).softmax(1)
+    assert (own.t() - by_bayes).abs().max() < 0.06
+
+
+def test_rows_that_are_alike_get_evenly_spread_numbers():
+    p = torch.tensor([[0.2, 0.3, 0.5]]).repeat(1000, 1)
+    counts = torch.bincount(_spread(p, 0.3), minlength=3)
+    assert (counts - torch.tensor([200, 300, 500])).abs().max() <= 3
+    two = torch.cat([p, torch.tensor([[0.9, 0.05, 0.05]]).repeat(1000, 1)])
+    counts = torch.bincount(_spread(two, 0.3)[1000:], minlength=3)
+    assert (counts - torch.tensor([900, 50, 50])).abs().max() <= 3
+
+
+def test_values_without_probability_never_come():
+    p = torch.zeros(5000, 4)
+    p[:, 2] = 1
+    assert (_spread(p, 0.3) == 2).all()
+
+
+def test_minutes_end_the_training():
+    short = Autoregressive(MIXED, passes=100_000, minutes=0.01, width=32).fit(data(MIXED), data(MIXED, 300, seed=1), rng=rng())
+    assert len(short.curve[0]["held_out"]) < 10_000
