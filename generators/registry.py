@@ -2,5 +2,6 @@
 
 from generators.autoregressive import Autoregressive
 from generators.gmm import GMM
+from generators.vae import VAE
 
-FAMILIES = {"gmm": GMM, "autoregressive": Autoregressive}
+FAMILIES = {"gmm": GMM, "autoregressive": Autoregressive, "vae": VAE}

@@ -49,7 +49,7 @@ def device() -> torch.device:
 
 def train(
     model: nn.Module,
-    losses: dict[str, Callable[[Tensor], Tensor]],
+    losses: dict[str, Callable[[Tensor, float], Tensor]],
     rows: int,
     plan: Plan,
     *,
@@ -60,7 +60,7 @@ def train(
 ) -> list[float]:
     """Minimises each loss over the parameters of the part of the model that it is named after ("" is the whole), in turn.
 
-    A loss gets the numbers of a batch's rows, (batch,) int64. After each round (a pass, or ROUND rows) `score` is asked
+    A loss gets the numbers of a batch's rows, (batch,) int64, and which share of the training is over. After each round (a pass, or ROUND rows) `score` is asked
     how good the averaged weights are, higher is better; the model ends with the best of them, or with the last if there
     is no score. Returns the scores. With a checkpoint, a training that was killed goes on after its last round and ends
     with the same weights. Raises DataError if a loss is no number.
@@ -76,7 +76,7 @@ def train(
                 run.spent = spent + time.monotonic() - started
                 rate = run.rate()
                 for part, loss in losses.items():
-                    shown = run.step(part, loss(batch), rate)
+                    shown = run.step(part, loss(batch, run.done()), rate)
                 run.average()
             model.eval()
             with run.averaged(), torch.no_grad():

@@ -25,7 +25,7 @@ RANK = {
     "streams": 0,
     "base": 1,
     "nets": 1,
-    "heads": 1,
+    "heads": 1.5,
     "codes": 1,
     "leaves": 1.5,
     "em": 2,

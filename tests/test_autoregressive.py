@@ -7,7 +7,8 @@ import torch
 from tables import rng
 from test_generators import DISCRETE, MIXED, data
 
-from generators.autoregressive import Autoregressive, _spread
+from generators.autoregressive import Autoregressive
+from generators.heads import spread
 from generators.layout import Given
 
 EVERY = torch.tensor(list(itertools.product(range(3), range(2), range(5))), dtype=torch.float32)
@@ -37,12 +38,12 @@ def test_a_condition_draws_from_the_distribution_given_it(model):
     """p(a, b | c) by the network when c stands first: every field sees c and what was drawn before."""
     values = torch.tensor([0.0, 0.0, 3.0]).repeat(40_000, 1)
     x = model.sample(40_000, Given(values, torch.tensor([False, False, True])), rng=rng(2))
-    codes = model.codes.encode(EVERY)
+    codes = model.values.codes.encode(EVERY)
     sees = torch.tensor([[[0.0, 0.0, 1.0], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]])
     with torch.no_grad():
-        hidden = model._hidden(model._embedded(codes), sees).unbind(1)
-        place = codes - model.codes.offsets[:-1]
-        stated = sum(torch.nn.functional.linear(hidden[j], *model._heads()[j]).log_softmax(1).gather(1, place[:, j : j + 1])[:, 0] for j in (0, 1)).exp()
+        hidden = model.net(torch.nn.functional.embedding(codes, model.values.vectors()), sees).unbind(1)
+        place = codes - model.values.codes.offsets[:-1]
+        stated = sum(torch.nn.functional.linear(hidden[j], *model.values.heads()[j]).log_softmax(1).gather(1, place[:, j : j + 1])[:, 0] for j in (0, 1)).exp()
     assert (x[:, 2] == 3).all()
     assert (shares(x) - stated * (EVERY[:, 2] == 3)).abs().max() < 0.01
 
@@ -54,24 +55,24 @@ def test_any_order_agrees_with_the_layouts_order_on_what_it_learned(model):
     values = torch.tensor([[0.0, 0.0, float(c)] for c in range(5)])
     sees = torch.tensor([[[0.0, 0.0, 1.0]] * 3])
     with torch.no_grad():
-        codes = model.codes.encode(values)
-        own = torch.nn.functional.linear(model._hidden(model._embedded(codes), sees)[:, 0], *model._heads()[0]).softmax(1)
+        codes = model.values.codes.encode(values)
+        own = torch.nn.functional.linear(model.net(torch.nn.functional.embedding(codes, model.values.vectors()), sees)[:, 0], *model.values.heads()[0]).softmax(1)
     assert (own.t() - by_bayes).abs().max() < 0.06
 
 
 def test_rows_that_are_alike_get_evenly_spread_numbers():
     p = torch.tensor([[0.2, 0.3, 0.5]]).repeat(1000, 1)
-    counts = torch.bincount(_spread(p, 0.3), minlength=3)
+    counts = torch.bincount(spread(p, 0.3), minlength=3)
     assert (counts - torch.tensor([200, 300, 500])).abs().max() <= 3
     two = torch.cat([p, torch.tensor([[0.9, 0.05, 0.05]]).repeat(1000, 1)])
-    counts = torch.bincount(_spread(two, 0.3)[1000:], minlength=3)
+    counts = torch.bincount(spread(two, 0.3)[1000:], minlength=3)
     assert (counts - torch.tensor([900, 50, 50])).abs().max() <= 3
 
 
 def test_values_without_probability_never_come():
     p = torch.zeros(5000, 4)
     p[:, 2] = 1
-    assert (_spread(p, 0.3) == 2).all()
+    assert (spread(p, 0.3) == 2).all()
 
 
 def test_minutes_end_the_training():

@@ -14,6 +14,7 @@ from generators.base import Density
 from generators.gmm import GMM
 from generators.layout import Field, Given, Layout
 from generators.registry import FAMILIES
+from generators.vae import VAE
 
 CUTS = tuple(torch.special.ndtri(torch.arange(1, 200) / 200).tolist())
 MIXED = Layout((Field(3), Field(cuts=CUTS), Field(2), Field(gate=2, cuts=CUTS), Field(cuts=CUTS)))
@@ -32,12 +33,18 @@ CONTRACT = {
     "gmm whole numbers": (GMM, STEPS, {}),
     "gmm one of k": (GMM, SINGLE, {}),
     "gmm one number": (GMM, ALONE, {}),
-    "autoregressive mixed": (Autoregressive, MIXED, {"passes": 40, "width": 64, "bins": 50}),
+    "autoregressive mixed": (Autoregressive, MIXED, {"passes": 40, "width": 64, "bins": 50, "batch": 128}),
     "autoregressive discrete": (Autoregressive, DISCRETE, {"passes": 20, "width": 32}),
-    "autoregressive continuous": (Autoregressive, CONTINUOUS, {"passes": 40, "width": 64}),
+    "autoregressive continuous": (Autoregressive, CONTINUOUS, {"passes": 40, "width": 64, "batch": 128}),
     "autoregressive whole numbers": (Autoregressive, STEPS, {"passes": 20, "width": 32}),
     "autoregressive one of k": (Autoregressive, SINGLE, {"passes": 5, "width": 16}),
     "autoregressive one number": (Autoregressive, ALONE, {"passes": 5, "width": 16}),
+    "vae mixed": (VAE, MIXED, {"passes": 60, "width": 64, "latent": 8, "modes": 16, "batch": 128}),
+    "vae discrete": (VAE, DISCRETE, {"passes": 60, "width": 64, "latent": 8, "modes": 16, "batch": 128}),
+    "vae continuous": (VAE, CONTINUOUS, {"passes": 60, "width": 64, "latent": 8, "modes": 16, "batch": 128}),
+    "vae whole numbers": (VAE, STEPS, {"passes": 60, "width": 64, "latent": 8, "modes": 16, "batch": 128}),
+    "vae one of k": (VAE, SINGLE, {"passes": 60, "width": 64, "latent": 8, "modes": 16, "batch": 128}),
+    "vae one number": (VAE, ALONE, {"passes": 60, "width": 64, "latent": 8, "modes": 16, "batch": 128}),
 }
 N = 1500
 

@@ -32,7 +32,7 @@ PLAN = Plan(passes=30, batch=64, rate=0.05, patience=100)
 def fit(plan: Plan = PLAN, **options) -> tuple[Line, list[float]]:
     model = Line()
     scores = train(
-        model, {"": lambda i: ((model(X[i]) - Y[i]) ** 2).mean()}, ROWS, plan, rng=rng(7), score=lambda: -float(((model(X) - Y) ** 2).mean()), **options
+        model, {"": lambda i, done: ((model(X[i]) - Y[i]) ** 2).mean()}, ROWS, plan, rng=rng(7), score=lambda: -float(((model(X) - Y) ** 2).mean()), **options
     )
     return model, scores
 
@@ -50,7 +50,7 @@ def test_finds_the_minimum_and_ends_with_the_best_averaged_weights():
 def test_same_stream_same_weights_and_nothing_left_outside():
     assert weights(fit()[0]) == weights(fit()[0])
     model, before = Line(), torch.get_rng_state()
-    train(model, {"": lambda i: ((model(X[i]) - Y[i]) ** 2).mean()}, ROWS, PLAN, rng=rng())
+    train(model, {"": lambda i, done: ((model(X[i]) - Y[i]) ** 2).mean()}, ROWS, PLAN, rng=rng())
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -84,15 +84,15 @@ def test_a_checkpoint_of_another_training_is_not_taken(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit(log=stop, checkpoint=path)
     model = Line()
-    train(model, {"": lambda i: ((model(X[i]) - Y[i]) ** 2).mean()}, ROWS, PLAN, rng=rng(8), checkpoint=path)
+    train(model, {"": lambda i, done: ((model(X[i]) - Y[i]) ** 2).mean()}, ROWS, PLAN, rng=rng(8), checkpoint=path)
     fresh = Line()
-    train(fresh, {"": lambda i: ((fresh(X[i]) - Y[i]) ** 2).mean()}, ROWS, PLAN, rng=rng(8))
+    train(fresh, {"": lambda i, done: ((fresh(X[i]) - Y[i]) ** 2).mean()}, ROWS, PLAN, rng=rng(8))
     assert weights(model) == weights(fresh)
 
 
 def test_stops_when_nothing_gets_better():
     model = Line()
-    scores = train(model, {"": lambda i: (model(X[i]) ** 2).mean()}, ROWS, Plan(passes=50, batch=64, rate=0.01, patience=3), rng=rng(), score=lambda: 1.0)
+    scores = train(model, {"": lambda i, done: (model(X[i]) ** 2).mean()}, ROWS, Plan(passes=50, batch=64, rate=0.01, patience=3), rng=rng(), score=lambda: 1.0)
     assert len(scores) == 4
 
 
@@ -104,11 +104,11 @@ def test_keeps_to_a_time_budget():
 def test_two_players_learn_their_own_parts_only():
     model = nn.ModuleDict({"one": nn.Linear(3, 1), "other": nn.Linear(3, 1)})
     before = model["other"].weight.detach().clone()
-    train(model, {"one": lambda i: (model["one"](X[i]) + model["other"](X[i])).square().mean()}, ROWS, PLAN, rng=rng())
+    train(model, {"one": lambda i, done: (model["one"](X[i]) + model["other"](X[i])).square().mean()}, ROWS, PLAN, rng=rng())
     assert torch.equal(model["other"].weight, before)
 
 
 def test_divergence_is_named():
     model = Line()
     with pytest.raises(DataError, match=r"diverged: the loss is nan in round 1, step 1; try a rate below 0\.05"):
-        train(model, {"": lambda i: model(X[i]).mean() * float("nan")}, ROWS, PLAN, rng=rng())
+        train(model, {"": lambda i, done: model(X[i]).mean() * float("nan")}, ROWS, PLAN, rng=rng())
