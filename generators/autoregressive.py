@@ -37,17 +37,18 @@ SILVER = 0.4142135623730950  # steps from chunk to chunk of rows that spread ran
 class Autoregressive(nn.Module):
     """layout: what a row is.
 
-    width:   hidden units
+    width:   hidden units; None: 256, or 128 for fewer than 5,000 rows
     bins:    bins of a number, of equal probability, at most; None: one for 20 rows, 16 to 128
     passes:  over the rows at most; None: 10 over 30,000 rows, more over fewer
     minutes: a time budget; None sets none
-    rate, decay, dropout, batch: of the training; batch None: 32 to 256 rows, as many as make 50 steps a pass
+    rate, decay, dropout, batch: of the training; decay None: 1 over 30,000 rows, more over fewer;
+             batch None: 32 to 256 rows, as many as make 50 steps a pass
     ordered: share of the rows that are learned from in the layout's order
     """
 
     def __init__(
-        self, layout: Layout, width: int = 256, bins: int | None = None, passes: float | None = None, minutes: float | None = None,
-        rate: float = 0.015, decay: float = 1.0, dropout: float = 0.45, batch: int | None = None, ordered: float = 0.75,
+        self, layout: Layout, width: int | None = None, bins: int | None = None, passes: float | None = None, minutes: float | None = None,
+        rate: float = 0.015, decay: float | None = None, dropout: float = 0.5, batch: int | None = None, ordered: float = 0.75,
     ):  # fmt: skip
         super().__init__()
         self.layout, self.width, self.bins = layout, width, bins
@@ -56,12 +57,12 @@ class Autoregressive(nn.Module):
         self.curve: list[dict] = []
         self.device = "cpu"
         with stream(0):
-            self._build(bins or 16)
+            self._build(bins or 16, width or 256)
 
-    def _build(self, bins: int) -> None:
+    def _build(self, bins: int, width: int) -> None:
         """Weights at random, from torch's own stream."""
-        self.values = Values(self.layout, bins, self.width)
-        self.net = AnyOrder(len(self.layout), self.width, self.dropout)
+        self.values = Values(self.layout, bins, width)
+        self.net = AnyOrder(len(self.layout), width, self.dropout)
 
     def _nats(self, codes: Tensor, sees: Tensor) -> Tensor:
         """(n,): minus the sum over fields that are switched on of log p(field | what it sees)."""
@@ -71,26 +72,28 @@ class Autoregressive(nn.Module):
         """x (n, fields), held_out (m, fields). On a GPU where there is one; the model comes back to the CPU."""
         n = len(x)
         bins = self.bins or min(max(n // 20, 16), 128)
+        width = self.width or (256 if n >= 5000 else 128)
         with stream(drawn(rng)):
-            self._build(bins)
+            self._build(bins, width)
         held_out = held_out[torch.randperm(len(held_out), generator=rng)[:HELD_OUT]]
         codes = self.values.codes
-        rows, held, density = codes.encode(x), codes.encode(held_out), float(codes.log_density(held_out).mean())
+        rows, held, density = codes.encode(x), codes.encode(held_out), codes.log_density(held_out)
         self.values.start(rows)
         where = device()
         self.device = where.type
         self.to(where)
         rows, held = rows.to(where), held.to(where)
 
-        def score() -> float:
-            return density - float(torch.cat([self._nats(c, self.net.natural()) for c in held.split(CHUNK)]).mean())
+        def score() -> Tensor:
+            return density - torch.cat([self._nats(c, self.net.natural()) for c in held.split(CHUNK)]).cpu()
 
-        passes, batch = self.passes or 10 * max(30_000 / n, 1) ** 0.25, self.batch or min(max(n // 50, 32), 256)
-        plan = Plan(passes, batch, self.rate, decay=self.decay, minutes=self.minutes)
+        few = max(30_000 / n, 1)
+        passes, batch = self.passes or 10 * few**0.25, self.batch or min(max(n // 50, 32), 256)
+        plan = Plan(passes, batch, self.rate, decay=few**0.4 if self.decay is None else self.decay, minutes=self.minutes)
         losses = {"": lambda i, done: self._nats(rows[i], self.net.orders(len(i), self.ordered)).mean()}
         history = train(self, losses, n, plan, rng=rng, score=score, log=lambda line: log(f"autoregressive: {line}"), checkpoint=checkpoint)
         self.cpu()
-        self.curve = [{"rows": n, "width": self.width, "bins": bins, "held_out": history, "chosen": True}]
+        self.curve = [{"rows": n, "width": width, "bins": bins, "held_out": history, "chosen": True}]
         return self
 
     @torch.no_grad()
@@ -107,25 +110,19 @@ class Autoregressive(nn.Module):
         order = torch.cat([fixed.nonzero()[:, 0], (~fixed).nonzero()[:, 0]]).tolist()
         start = torch.rand(fields, generator=rng, dtype=torch.double)
         vectors, heads, codes = self.values.vectors(), self.values.heads(), self.values.codes
-        chunk = max(TABLE // (fields * self.width), 256)
+        chunk = max(TABLE // (fields * vectors.shape[1]), 256)
         for c, at in enumerate(range(0, n, chunk)):
             rows = slice(at, at + chunk)
             part = codes.encode(given.values[rows] if given is not None else x[rows])
-            part = self._drawn(part, order, int(fixed.sum()), vectors, heads, ((start + c * SILVER) % 1).tolist())
-            codes.decode(part, x[rows], rng=rng)
+            begin = ((start + c * SILVER) % 1).tolist()
+            self.net.draw(part, order, int(fixed.sum()), vectors, lambda j, h, codes=part, begin=begin: self._draw(j, h, codes, heads[j], begin[j]))
+            codes.decode(torch.where(part < codes.size, part, codes.offsets[:-1]), x[rows], rng=rng)
         return x if given is None else torch.where(given.mask, given.values, x)
 
-    def _drawn(self, codes: Tensor, order: list[int], known: int, vectors: Tensor, heads: list, start: list[float]) -> Tensor:
-        """codes (n, fields): the first `known` fields of the order stay, the others are drawn. start: of each field's random numbers."""
-        offsets = self.values.codes.offsets.tolist()
-        shown = torch.empty(len(order), len(codes), self.width)  # vectors of the fields seen so far, in the order
-        for position, j in enumerate(order):
-            if position >= known:
-                logits = F.linear(self.net.one(j, order[:position], shown[:position]), *heads[j])
-                value, gate = offsets[j] + spread(logits.softmax(1), start[j]), self.layout.fields[j].gate
-                codes[:, j] = value if gate is None else torch.where(codes[:, gate] == offsets[gate], value, offsets[-1] + 1)
-            torch.add(F.embedding(codes[:, j], vectors), self.net.seen[j], out=shown[position])
-        return torch.where(codes < offsets[-1], codes, self.values.codes.offsets[:-1])
+    def _draw(self, j: int, hidden: Tensor, codes: Tensor, head: tuple[Tensor, Tensor], start: float) -> Tensor:
+        """(n,): codes of field j."""
+        value = self.values.codes.offsets[j] + spread(F.linear(hidden, *head).softmax(1), start)
+        return self.values.codes.gated(j, value, codes)
 
     def size(self, rows: int) -> str:
         """In words, what would be fitted to so many rows."""
@@ -133,11 +130,11 @@ class Autoregressive(nn.Module):
 
     def structure(self) -> dict:
         """What `restore` needs beside the tensors of the state."""
-        return {"curve": self.curve, "bins": self.curve[0]["bins"]}
+        return {"curve": self.curve, "bins": self.curve[0]["bins"], "width": self.curve[0]["width"]}
 
     def restore(self, structure: dict, tensors: dict[str, Tensor]):
         self.curve = structure["curve"]
         with stream(0):
-            self._build(structure["bins"])
+            self._build(structure["bins"], structure["width"])
         self.load_state_dict(tensors)
         return self.eval()

@@ -88,6 +88,11 @@ class Codes(nn.Module):
         """Whether a block is one number whose gate is elsewhere."""
         return len(fields) == 1 and self.layout.fields[fields[0]].gate is not None
 
+    def gated(self, j: int, value: Tensor, codes: Tensor) -> Tensor:
+        """Codes of field j, (n,), or the code of what does not count where codes (n, B) switch it off. One field a block."""
+        gate = self.layout.fields[j].gate
+        return value if gate is None else torch.where(codes[:, gate] == self.offsets[gate], value, self.size + 1)
+
     def decode(self, codes: Tensor, x: Tensor, *, rng: torch.Generator) -> None:
         """Writes codes (n, B) into x (n, fields), at random inside bins; what a gate switches off stays 0."""
         for b, (fields, table) in enumerate(zip(self.blocks, self.combinations, strict=True)):

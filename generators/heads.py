@@ -65,16 +65,22 @@ class Values(nn.Module):
         return sum(F.cross_entropy(F.linear(h, *head), v, reduction="none") for h, v, head in pairs)
 
 
-def spread(p: Tensor, start: float) -> Tensor:
-    """(n, k) probabilities -> (n,) classes: random numbers are spread evenly over rows in the order of their mean class.
+def even(p: Tensor, start: float) -> Tensor:
+    """(n, k) probabilities -> (n,) numbers in [0, 1), spread evenly over rows in the order of their mean class.
 
     A randomized quasi-Monte Carlo simulation method for Markov chains; P. L'Ecuyer, C. Lecot, B. Tuffin; 2008; https://doi.org/10.1287/opre.1070.0492
     """
     n, k = p.shape
     u = torch.empty(n, dtype=torch.double)
     u[(p @ torch.arange(k, dtype=p.dtype)).argsort()] = (torch.arange(n, dtype=torch.double) * GOLDEN + start) % 1
+    return u
+
+
+def spread(p: Tensor, start: float) -> Tensor:
+    """(n, k) probabilities -> (n,) classes, by evenly spread random numbers."""
     cumulative = p.double().cumsum(1)
-    return torch.searchsorted(cumulative, (u * cumulative[:, -1])[:, None], right=True)[:, 0].clamp_max(k - 1)
+    wanted = even(p, start) * cumulative[:, -1]
+    return torch.searchsorted(cumulative, wanted[:, None], right=True)[:, 0].clamp_max(p.shape[1] - 1)
 
 
 def _normal(*shape: int) -> nn.Parameter:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,9 +28,14 @@ class AnyOrder(nn.Module):
         h = (sees * self.pairs) @ (vectors + self.seen) + self.place
         return dropout(F.gelu(self.norm(h)), self.dropout, self.training)
 
-    def one(self, j: int, seen: list[int], shown: Tensor) -> Tensor:
-        """The same for field j alone, which sees these fields: shown (their number, n, width), `seen` added -> (n, width)."""
-        return F.gelu(self.norm(self.place[j] + (self.pairs[j, seen] @ shown.flatten(1)).view(shown.shape[1:])))
+    def draw(self, codes: Tensor, order: list[int], known: int, vectors: Tensor, pick: Callable[[int, Tensor], Tensor]) -> None:
+        """Fills codes (n, fields) field by field in this order, but for the first `known`, with what `pick` makes of (field, hidden (n, width))."""
+        shown = torch.empty(len(order), len(codes), vectors.shape[1])  # vectors of the fields seen so far, in the order
+        for k, j in enumerate(order):
+            if k >= known:
+                h = self.place[j] + (self.pairs[j, order[:k]] @ shown[:k].flatten(1)).view(shown.shape[1:])
+                codes[:, j] = pick(j, F.gelu(self.norm(h)))
+            torch.add(F.embedding(codes[:, j], vectors), self.seen[j], out=shown[k])
 
     def orders(self, n: int, ordered: float) -> Tensor:
         """sees (n, fields, fields): for a share `ordered` of the rows in the order of the fields, else in orders at random."""

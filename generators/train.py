@@ -54,16 +54,17 @@ def train(
     plan: Plan,
     *,
     rng: torch.Generator,
-    score: Callable[[], float] | None = None,
+    score: Callable[[], Tensor] | None = None,
     log: Callable[[str], None] = lambda line: None,
     checkpoint: Path | None = None,
 ) -> list[float]:
     """Minimises each loss over the parameters of the part of the model that it is named after ("" is the whole), in turn.
 
-    A loss gets the numbers of a batch's rows, (batch,) int64, and which share of the training is over. After each round (a pass, or ROUND rows) `score` is asked
-    how good the averaged weights are, higher is better; the model ends with the best of them, or with the last if there
-    is no score. Returns the scores. With a checkpoint, a training that was killed goes on after its last round and ends
-    with the same weights. Raises DataError if a loss is no number.
+    A loss gets the numbers of a batch's rows, (batch,) int64, and which share of the training is over. After each round (a
+    pass, or ROUND rows) `score` is asked how good the averaged weights are on each held-out row, (m,), higher is better.
+    The model ends with weights that no later ones surely beat (by a standard error of the difference: the first of equals
+    has memorised least), or with the last if there is no score. Returns the mean scores. With a checkpoint, a training that
+    was killed goes on after its last round and ends with the same weights. Raises DataError if a loss is no number.
     """
     run = _Run(model, list(losses), rows, plan, drawn(rng), checkpoint)
     run.resume()
@@ -80,7 +81,7 @@ def train(
                 run.average()
             model.eval()
             with run.averaged(), torch.no_grad():
-                run.note(score() if score else None, model)
+                run.note(score().cpu() if score else None)
         run.round += 1
         run.spent = spent + time.monotonic() - started
         run.save()
@@ -99,6 +100,7 @@ class _Run:
         self.steps = max(self.size // self.batch, 1)
         self.rounds = max(math.ceil(plan.passes * rows / self.size), 1)
         self.round, self.spent, self.scores = 0, 0.0, []
+        self.held: Tensor | None = None  # the scores of `best` on each held-out row
         self.optimizers = {p: torch.optim.AdamW(_groups(model.get_submodule(p), plan.decay), lr=plan.rate, betas=(0.9, 0.99)) for p in parts}
         self.mean = {k: v.detach().clone() for k, v in model.named_parameters() if v.requires_grad}
         self.best = {k: v.clone() for k, v in self.mean.items()}
@@ -159,11 +161,14 @@ class _Run:
         finally:
             self._set(now)
 
-    def note(self, score: float | None, model: nn.Module) -> None:
-        if score is None or not self.scores or score > max(self.scores):
-            self.best = {k: v.clone() for k, v in self.mean.items()}
-        if score is not None:
-            self.scores.append(score)
+    def note(self, scores: Tensor | None) -> None:
+        if scores is not None:
+            self.scores.append(float(scores.mean()))
+            better = scores - self.held if self.held is not None else scores.new_ones(1)
+            if better.mean() <= (better.std() / len(better) ** 0.5 if len(better) > 1 else 0):
+                return
+            self.held = scores.cpu()
+        self.best = {k: v.clone() for k, v in self.mean.items()}
 
     def finish(self) -> None:
         self._set(self.best)
@@ -193,6 +198,8 @@ class _Run:
         for part, optimizer in self.optimizers.items():
             for i, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{part}.{i}.{k}": v for k, v in state.items()}
+        if self.held is not None:
+            tensors["held"] = self.held
         facts = {"seed": self.seed, "round": self.round, "taken": self.taken, "spent": self.spent, "scores": self.scores}
         beside = self.path.with_name(f".{self.path.name}")
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -214,6 +221,7 @@ class _Run:
             held = getattr(self, name)
             for k in held:
                 held[k].copy_(tensors[f"{name}.{k}"])
+        self.held = tensors.get("held")
         for part, optimizer in self.optimizers.items():
             start, state = f"optimizer.{part}.", {}
             for k, v in tensors.items():

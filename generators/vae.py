@@ -105,7 +105,7 @@ class VAE(nn.Module):
             self._build(bins)
         held_out = held_out[torch.randperm(len(held_out), generator=rng)[:HELD_OUT]]
         codes = self.values.codes
-        rows, held, density = codes.encode(x), codes.encode(held_out), float(codes.log_density(held_out).mean())
+        rows, held, density = codes.encode(x), codes.encode(held_out), codes.log_density(held_out)
         noise = torch.randn(len(held), self.latent, generator=rng)
         self.values.start(rows)
         where = device()
@@ -119,9 +119,9 @@ class VAE(nn.Module):
             nats, divergence = self._bound(rows[i], seen, torch.randn(len(i), self.latent, device=where))
             return (nats + self.beta * min(done / WARM, 1.0) * divergence).mean()
 
-        def score() -> float:
+        def score() -> Tensor:
             parts = zip(held.split(CHUNK), noise.split(CHUNK), strict=True)
-            return density - float(torch.cat([sum(self._bound(c, none, e)) for c, e in parts]).mean())
+            return density - torch.cat([sum(self._bound(c, none, e)) for c, e in parts]).cpu()
 
         passes, batch = self.passes or 25 * max(30_000 / n, 1) ** 0.25, self.batch or min(max(n // 50, 32), 256)
         plan = Plan(passes, batch, self.rate, decay=self.decay, minutes=self.minutes)
@@ -144,8 +144,7 @@ class VAE(nn.Module):
             z = mean.gather(1, mode)[:, 0] + scale.gather(1, mode)[:, 0].exp() * torch.randn(len(part), self.latent, generator=rng)
             h = self.decoder(self.back(z))
             for j in (seen == 0).nonzero()[:, 0].tolist():
-                value, gate = codes.offsets[j] + spread(F.linear(h, *heads[j]).softmax(1), start[1 + j]), self.layout.fields[j].gate
-                part[:, j] = value if gate is None else torch.where(part[:, gate] == codes.offsets[gate], value, codes.size + 1)
+                part[:, j] = codes.gated(j, codes.offsets[j] + spread(F.linear(h, *heads[j]).softmax(1), start[1 + j]), part)
             codes.decode(torch.where(part < codes.size, part, codes.offsets[:-1]), x[rows], rng=rng)
         return x if given is None else torch.where(given.mask, given.values, x)
 

@@ -56,7 +56,9 @@ def test_any_order_agrees_with_the_layouts_order_on_what_it_learned(model):
     sees = torch.tensor([[[0.0, 0.0, 1.0]] * 3])
     with torch.no_grad():
         codes = model.values.codes.encode(values)
-        own = torch.nn.functional.linear(model.net(torch.nn.functional.embedding(codes, model.values.vectors()), sees)[:, 0], *model.values.heads()[0]).softmax(1)
+        own = torch.nn.functional.linear(model.net(torch.nn.functional.embedding(codes, model.values.vectors()), sees)[:, 0], *model.values.heads()[0]).softmax(
+            1
+        )
     assert (own.t() - by_bayes).abs().max() < 0.06
 
 

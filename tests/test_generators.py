@@ -11,6 +11,7 @@ from torch import nn
 
 from generators.autoregressive import Autoregressive
 from generators.base import Density
+from generators.flow import Flow
 from generators.gmm import GMM
 from generators.layout import Field, Given, Layout
 from generators.registry import FAMILIES
@@ -24,6 +25,7 @@ STEPS = Layout((Field(cuts=(-1.0, 0.0, 0.5, 1.0)), Field(2)))
 SINGLE = Layout((Field(4),))
 ALONE = Layout((Field(cuts=CUTS),))
 
+TINY = {"passes": 60, "width": 64, "dropout": 0.2, "decay": 2.0, "rate": 0.008, "batch": 128}
 CONTRACT = {
     "gmm mixed": (GMM, MIXED, {"passes": 4}),
     "gmm mixed, binned": (GMM, MIXED, {"numbers": "binned", "components": 12, "bins": 20, "passes": 4}),
@@ -33,12 +35,18 @@ CONTRACT = {
     "gmm whole numbers": (GMM, STEPS, {}),
     "gmm one of k": (GMM, SINGLE, {}),
     "gmm one number": (GMM, ALONE, {}),
-    "autoregressive mixed": (Autoregressive, MIXED, {"passes": 40, "width": 64, "bins": 50, "batch": 128}),
-    "autoregressive discrete": (Autoregressive, DISCRETE, {"passes": 20, "width": 32}),
-    "autoregressive continuous": (Autoregressive, CONTINUOUS, {"passes": 40, "width": 64, "batch": 128}),
-    "autoregressive whole numbers": (Autoregressive, STEPS, {"passes": 20, "width": 32}),
-    "autoregressive one of k": (Autoregressive, SINGLE, {"passes": 5, "width": 16}),
-    "autoregressive one number": (Autoregressive, ALONE, {"passes": 5, "width": 16}),
+    "autoregressive mixed": (Autoregressive, MIXED, TINY),
+    "autoregressive discrete": (Autoregressive, DISCRETE, TINY),
+    "autoregressive continuous": (Autoregressive, CONTINUOUS, TINY),
+    "autoregressive whole numbers": (Autoregressive, STEPS, TINY),
+    "autoregressive one of k": (Autoregressive, SINGLE, TINY),
+    "autoregressive one number": (Autoregressive, ALONE, TINY),
+    "flow mixed": (Flow, MIXED, TINY),
+    "flow discrete": (Flow, DISCRETE, TINY),
+    "flow continuous": (Flow, CONTINUOUS, TINY),
+    "flow whole numbers": (Flow, STEPS, TINY),
+    "flow one of k": (Flow, SINGLE, TINY),
+    "flow one number": (Flow, ALONE, TINY),
     "vae mixed": (VAE, MIXED, {"passes": 60, "width": 64, "latent": 8, "modes": 16, "batch": 128}),
     "vae discrete": (VAE, DISCRETE, {"passes": 60, "width": 64, "latent": 8, "modes": 16, "batch": 128}),
     "vae continuous": (VAE, CONTINUOUS, {"passes": 60, "width": 64, "latent": 8, "modes": 16, "batch": 128}),

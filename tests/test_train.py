@@ -31,9 +31,7 @@ PLAN = Plan(passes=30, batch=64, rate=0.05, patience=100)
 
 def fit(plan: Plan = PLAN, **options) -> tuple[Line, list[float]]:
     model = Line()
-    scores = train(
-        model, {"": lambda i, done: ((model(X[i]) - Y[i]) ** 2).mean()}, ROWS, plan, rng=rng(7), score=lambda: -float(((model(X) - Y) ** 2).mean()), **options
-    )
+    scores = train(model, {"": lambda i, done: ((model(X[i]) - Y[i]) ** 2).mean()}, ROWS, plan, rng=rng(7), score=lambda: -((model(X) - Y) ** 2), **options)
     return model, scores
 
 
@@ -44,7 +42,8 @@ def weights(model: nn.Module) -> list[float]:
 def test_finds_the_minimum_and_ends_with_the_best_averaged_weights():
     model, scores = fit()
     assert scores[-1] > scores[0] and max(scores) > -0.05 and not model.training
-    assert -((model(X) - Y) ** 2).mean().item() == pytest.approx(max(scores))
+    kept = -((model(X) - Y) ** 2).mean().item()
+    assert any(kept == pytest.approx(score) for score in scores) and kept > max(scores) - 1e-3
 
 
 def test_same_stream_same_weights_and_nothing_left_outside():
@@ -92,7 +91,9 @@ def test_a_checkpoint_of_another_training_is_not_taken(tmp_path):
 
 def test_stops_when_nothing_gets_better():
     model = Line()
-    scores = train(model, {"": lambda i, done: (model(X[i]) ** 2).mean()}, ROWS, Plan(passes=50, batch=64, rate=0.01, patience=3), rng=rng(), score=lambda: 1.0)
+    scores = train(
+        model, {"": lambda i, done: (model(X[i]) ** 2).mean()}, ROWS, Plan(passes=50, batch=64, rate=0.01, patience=3), rng=rng(), score=lambda: torch.ones(5)
+    )
     assert len(scores) == 4
 
 
