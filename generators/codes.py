@@ -91,7 +91,7 @@ class Codes(nn.Module):
     def gated(self, j: int, value: Tensor, codes: Tensor) -> Tensor:
         """Codes of field j, (n,), or the code of what does not count where codes (n, B) switch it off. One field a block."""
         gate = self.layout.fields[j].gate
-        return value if gate is None else torch.where(codes[:, gate] == self.offsets[gate], value, self.size + 1)
+        return value if gate is None else torch.where(codes[:, gate] == int(self.offsets[gate]), value, self.size + 1)
 
     def decode(self, codes: Tensor, x: Tensor, *, rng: torch.Generator) -> None:
         """Writes codes (n, B) into x (n, fields), at random inside bins; what a gate switches off stays 0."""

@@ -28,7 +28,7 @@ CLIP = 1.0  # norm of a gradient that is let through
 
 @dataclass(frozen=True)
 class Plan:
-    """passes: over the rows at most; batch: rows a step; rate: of AdamW at its top; decay: of the weights, decoupled
+    """passes: over the rows at most; batch: rows a step; rate: of AdamW at its top; decay: of the weights, decoupled; momentum: of AdamW
     memory: passes that the moving average of the weights looks back on; patience: rounds without a better held-out score
     minutes: a time budget, under which the rate falls to zero in time; None sets none
     """
@@ -37,6 +37,7 @@ class Plan:
     batch: int
     rate: float
     decay: float = 0.0
+    momentum: float = 0.9
     memory: float = 1.0
     patience: int = 10
     minutes: float | None = None
@@ -101,7 +102,7 @@ class _Run:
         self.rounds = max(math.ceil(plan.passes * rows / self.size), 1)
         self.round, self.spent, self.scores = 0, 0.0, []
         self.held: Tensor | None = None  # the scores of `best` on each held-out row
-        self.optimizers = {p: torch.optim.AdamW(_groups(model.get_submodule(p), plan.decay), lr=plan.rate, betas=(0.9, 0.99)) for p in parts}
+        self.optimizers = {p: torch.optim.AdamW(_groups(model.get_submodule(p), plan.decay), lr=plan.rate, betas=(plan.momentum, 0.99)) for p in parts}
         self.mean = {k: v.detach().clone() for k, v in model.named_parameters() if v.requires_grad}
         self.best = {k: v.clone() for k, v in self.mean.items()}
         self.keep = 1 - 1 / max(plan.memory * rows / self.batch, 1)

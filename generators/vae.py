@@ -127,7 +127,8 @@ class VAE(nn.Module):
         plan = Plan(passes, batch, self.rate, decay=self.decay, minutes=self.minutes)
         history = train(self, {"": loss}, n, plan, rng=rng, score=score, log=lambda line: log(f"vae: {line}"), checkpoint=checkpoint)
         self.cpu()
-        self.curve = [{"rows": n, "width": self.width, "latent": self.latent, "bins": bins, "held_out": history, "chosen": True}]
+        unit = "Nats a row on held-out rows, at least"
+        self.curve = [{"rows": n, "width": self.width, "latent": self.latent, "bins": bins, "unit": unit, "held_out": history, "chosen": True}]
         return self
 
     @torch.no_grad()

@@ -212,7 +212,8 @@ def candidates(fit: Mapping) -> dict:
         chosen = bool(c.get("chosen")) if marked else score == max(best)
         rows.append({"settings": [words(c.get(k)) for k in keys], "steps": len(c["held_out"]), "best": score, "chosen": chosen, "held_out": c["held_out"]})
     lines = [(", ".join(f"{k} {v}" for k, v in zip(keys, r["settings"], strict=True)) or "the model", r["held_out"], r["chosen"]) for r in rows]
-    return {"keys": keys, "rows": rows, "marked": marked, "picture": charts.curves(lines, "Nats a row on held-out rows") if rows else ""}
+    unit = tried[0].get("unit", "Nats a row on held-out rows") if tried else ""
+    return {"keys": keys, "rows": rows, "marked": marked, "picture": charts.curves(lines, unit) if rows else ""}
 
 
 def schema(facts: Mapping) -> list[dict]:

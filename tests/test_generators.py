@@ -11,7 +11,9 @@ from torch import nn
 
 from generators.autoregressive import Autoregressive
 from generators.base import Density
+from generators.diffusion import Diffusion
 from generators.flow import Flow
+from generators.gan import GAN
 from generators.gmm import GMM
 from generators.layout import Field, Given, Layout
 from generators.registry import FAMILIES
@@ -47,6 +49,18 @@ CONTRACT = {
     "flow whole numbers": (Flow, STEPS, TINY),
     "flow one of k": (Flow, SINGLE, TINY),
     "flow one number": (Flow, ALONE, TINY),
+    "diffusion mixed": (Diffusion, MIXED, {"passes": 60, "width": 64, "depth": 1, "steps": 10, "batch": 128}),
+    "diffusion discrete": (Diffusion, DISCRETE, {"passes": 60, "width": 64, "depth": 1, "steps": 10, "batch": 128}),
+    "diffusion continuous": (Diffusion, CONTINUOUS, {"passes": 60, "width": 64, "depth": 1, "steps": 10, "batch": 128}),
+    "diffusion whole numbers": (Diffusion, STEPS, {"passes": 60, "width": 64, "depth": 1, "steps": 10, "batch": 128}),
+    "diffusion one of k": (Diffusion, SINGLE, {"passes": 60, "width": 64, "depth": 1, "steps": 10, "batch": 128}),
+    "diffusion one number": (Diffusion, ALONE, {"passes": 60, "width": 64, "depth": 1, "steps": 10, "batch": 128}),
+    "gan mixed": (GAN, MIXED, {"passes": 300, "width": 64, "depth": 1, "noise": 16, "batch": 256, "rate": 4e-3}),
+    "gan discrete": (GAN, DISCRETE, {"passes": 300, "width": 64, "depth": 1, "noise": 16, "batch": 256, "rate": 4e-3}),
+    "gan continuous": (GAN, CONTINUOUS, {"passes": 300, "width": 64, "depth": 1, "noise": 16, "batch": 256, "rate": 4e-3}),
+    "gan whole numbers": (GAN, STEPS, {"passes": 300, "width": 64, "depth": 1, "noise": 16, "batch": 256, "rate": 4e-3}),
+    "gan one of k": (GAN, SINGLE, {"passes": 300, "width": 64, "depth": 1, "noise": 16, "batch": 256, "rate": 4e-3}),
+    "gan one number": (GAN, ALONE, {"passes": 300, "width": 64, "depth": 1, "noise": 16, "batch": 256, "rate": 4e-3}),
     "vae mixed": (VAE, MIXED, {"passes": 60, "width": 64, "latent": 8, "modes": 16, "batch": 128}),
     "vae discrete": (VAE, DISCRETE, {"passes": 60, "width": 64, "latent": 8, "modes": 16, "batch": 128}),
     "vae continuous": (VAE, CONTINUOUS, {"passes": 60, "width": 64, "latent": 8, "modes": 16, "batch": 128}),

@@ -1,0 +1,271 @@
+"""GAN: a generator G and a critic C that tells rows of it from real ones, both told one value that the row must have.
+
+    C minimises  mean C(G(z, c), c) - mean C(x, c) + mean (|grad C(mixed)| - 1)^2,   x a real row in which c holds
+    G minimises  - mean C(G(z, c), c) - log p_G(c's field has c's value)
+Numbers are split into many modes, bins of equal probability within which they are drawn evenly (mode-specific normalisation,
+with modes so narrow that a place inside need not be learned: a critic tells learned places from real ones). The value c is of
+a field at random and drawn by the logarithm of how often it comes, so that rare values are seen (training by sampling). C
+looks at several rows at once, so that rows too alike are seen (PacGAN). G answers with probabilities of every field's values,
+independent given z, of which the critic sees hard choices; their margins are set to those of the data at the end.
+
+Modeling tabular data using conditional GAN; L. Xu, M. Skoularidou, A. Cuesta-Infante, K. Veeramachaneni; 2019; https://arxiv.org/abs/1907.00503
+Improved training of Wasserstein GANs; I. Gulrajani et al.; 2017; https://arxiv.org/abs/1704.00028
+PacGAN: the power of two samples in generative adversarial networks; Z. Lin, A. Khetan, G. Fanti, S. Oh; 2018; https://arxiv.org/abs/1712.04086
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from generators.codes import Codes
+from generators.heads import spread
+from generators.layout import Given, Layout
+from generators.nets import Residual, dropout
+from generators.streams import drawn, stream
+from generators.train import Plan, device, train
+
+CHUNK = 4096  # rows that are drawn at a time
+HELD_OUT = 4000  # held-out rows that are looked at, at most
+PAIRS = 200  # pairs of fields on which a generator is judged, at most
+GROUPS = 6  # groups of each field's values for that
+JUDGED = 8000  # rows that are drawn for that
+SOFT = 1.0  # temperature of the soft choices through which gradients reach the generator; the critic sees hard ones
+PENALTY = 1.0  # weight of the gradient penalty
+MATCHES = 12  # times that the margins are corrected
+TRIES = 32  # candidates for every row that must meet a condition
+NEVER = 1e-4  # a condition that is less probable than this in every candidate is not met
+
+
+class GAN(nn.Module):
+    """layout: what a row is.
+
+    noise:   numbers in z
+    width, depth: hidden units and residual blocks of the generator; the critic has two layers of twice the width
+    modes:   bins of a number, of equal probability, at most
+    pack:    rows that the critic looks at together
+    passes:  over the rows at most; None: 25 over 30,000 rows, more over fewer
+    minutes: a time budget; None sets none
+    """
+
+    def __init__(
+        self, layout: Layout, noise: int = 64, width: int = 256, depth: int = 2, modes: int = 32, pack: int = 2, passes: float | None = None,
+        minutes: float | None = None, rate: float = 2e-3, decay: float = 1e-4, dropout: float = 0.0, batch: int | None = None,
+    ):  # fmt: skip
+        super().__init__()
+        self.layout, self.noise, self.width, self.depth, self.modes, self.pack = layout, noise, width, depth, modes, pack
+        self.passes, self.minutes, self.rate, self.decay, self.dropout, self.batch = passes, minutes, rate, decay, dropout, batch
+        self.curve: list[dict] = []
+        self.device = "cpu"
+        with stream(0):
+            self._build()
+
+    def _build(self) -> None:
+        """Weights at random, from torch's own stream."""
+        self.codes = Codes.single(self.layout, self.modes)
+        size = self.codes.size
+        self.sizes = self.codes.offsets.diff().tolist()
+        self.generator = nn.ModuleDict({
+            "inlet": nn.Linear(self.noise + size, self.width), "body": Residual(self.width, self.depth, 0.0),
+            "choice": nn.Linear(self.width, size),
+        })  # fmt: skip
+        self.critic = nn.Sequential(nn.Linear(self.pack * 2 * size, 2 * self.width), nn.Linear(2 * self.width, 2 * self.width), nn.Linear(2 * self.width, 1))
+        self.register_buffer("margins", torch.ones(size))  # how often each value comes
+        self.register_buffer("shift", torch.zeros(size))  # what sets the margins of the generator
+
+    def _generate(self, z: Tensor, condition: Tensor) -> Tensor:
+        """z (n, noise), condition (n, V) -> logits (n, V)."""
+        return self.generator["choice"](self.generator["body"](self.generator["inlet"](torch.cat([z, condition], 1))))
+
+    def _seen(self, choice: list[Tensor]) -> Tensor:
+        """What the critic sees of rows, (n, V): the value of every field as one of its values, 0 where a gate switches it off."""
+        on = [None if f.gate is None else choice[f.gate][:, :1] for f in self.layout.fields]
+        return torch.cat([c if g is None else c * g for c, g in zip(choice, on, strict=True)], 1)
+
+    def _judged(self, rows: Tensor, condition: Tensor) -> Tensor:
+        """(n / pack,) of the critic; rows (n, V)."""
+        h = torch.cat([rows, condition], 1)
+        h = h[: len(h) // self.pack * self.pack].reshape(-1, self.pack * h.shape[1])
+        for layer in self.critic[:-1]:
+            h = dropout(F.leaky_relu(layer(h), 0.2), self.dropout, self.training)
+        return self.critic[-1](h)[:, 0]
+
+    def _penalty(self, real: Tensor, fake: Tensor, condition: Tensor) -> Tensor:
+        """How far gradients of the critic between real and generated packs are from length 1."""
+        share = torch.rand(len(real) // self.pack, 1, device=real.device).repeat_interleave(self.pack, 0)
+        mixed = (share * real + (1 - share) * fake).requires_grad_()
+        (gradient,) = torch.autograd.grad(self._judged(mixed, condition).sum(), mixed, create_graph=True)
+        return ((gradient.reshape(len(share) // self.pack, -1).square().sum(1) + 1e-12).sqrt() - 1).square().mean()
+
+    def _condition(self, n: int, weight: Tensor, rng: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """A field for each of n rows, (n,), and one of its values by these weights (V,), (n,)."""
+        where = weight.device if rng is None else "cpu"
+        field = torch.randint(len(self.sizes), (n,), device=where, generator=rng).to(weight.device)
+        share = torch.rand(n, device=where, dtype=torch.double, generator=rng).to(weight.device)
+        ends = torch.cat([weight.new_zeros(1), weight.double().cumsum(0)])
+        offsets = self.codes.offsets
+        low, high = ends[offsets[field]], ends[offsets[field + 1]]
+        value = torch.searchsorted(ends, low + (high - low) * share, right=True) - 1
+        return field, torch.minimum(torch.maximum(value, offsets[field]), offsets[field + 1] - 1)
+
+    def fit(self, x: Tensor, held_out: Tensor, *, rng: torch.Generator, log: Callable[[str], None] = lambda line: None, checkpoint: Path | None = None):
+        """x (n, fields), held_out (m, fields). On a GPU where there is one; the model comes back to the CPU."""
+        n = len(x)
+        with stream(drawn(rng)):
+            self._build()
+        rows, held = self.codes.encode(x), self.codes.encode(held_out[torch.randperm(len(held_out), generator=rng)[:HELD_OUT]])
+        seed = drawn(rng)
+        counts = torch.bincount(rows.reshape(-1), minlength=self.codes.size + 2)[: self.codes.size].float()
+        self.margins.copy_(counts)
+        groups = self._groups()
+        self.generator["choice"].bias.data.copy_((counts + 0.5).log())
+        by_value = torch.argsort(rows.t().reshape(-1), stable=True)[: int(counts.sum())] % n  # the rows of value 0, of value 1, ...
+        where = device()
+        self.device = where.type
+        self.to(where)
+        rows, by_value, counts = (v.to(where) for v in (rows, by_value, counts))
+        first, often = counts.long().cumsum(0) - counts.long(), torch.log1p(counts)
+
+        def real(value: Tensor) -> Tensor:
+            """Rows in which these values hold, as the critic sees them."""
+            i = by_value[first[value] + (torch.rand(len(value), device=where, dtype=torch.double) * counts[value]).long()]
+            value = torch.where(rows[i] < self.codes.size, rows[i], self.codes.size)
+            return F.one_hot(value, self.codes.size + 1).sum(1)[:, :-1].float()
+
+        def fake(value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            condition = F.one_hot(value, self.codes.size).float()
+            logits = self._generate(torch.randn(len(value), self.noise, device=where), condition)
+            return self._seen([F.gumbel_softmax(v, SOFT, hard=True) for v in logits.split(self.sizes, 1)]), condition, logits
+
+        def critic(i: Tensor, done: float) -> Tensor:
+            n = max(len(i) // self.pack, 1) * self.pack
+            _, value = self._condition(n, often)
+            with torch.no_grad():
+                made, condition, _ = fake(value)
+            genuine = real(value)
+            return self._judged(made, condition).mean() - self._judged(genuine, condition).mean() + PENALTY * self._penalty(genuine, made, condition)
+
+        def generator(i: Tensor, done: float) -> Tensor:
+            n = max(len(i) // self.pack, 1) * self.pack
+            field, value = self._condition(n, often)
+            made, condition, logits = fake(value)
+            log_p = torch.stack([v.logsumexp(1) for v in logits.split(self.sizes, 1)], 1).gather(1, field[:, None])[:, 0]
+            missed = log_p - logits.gather(1, value[:, None])[:, 0]
+            return missed.mean() - self._judged(made, condition).mean()
+
+        def score() -> Tensor:
+            made, same = torch.empty(JUDGED, len(self.sizes), dtype=torch.long), torch.Generator().manual_seed(seed)
+            for part in made.split(CHUNK):
+                self._write(self._free(len(part), same), part, torch.zeros(len(self.sizes), dtype=torch.bool), same)
+            return -self._difference(groups[made], groups[held])[None]
+
+        passes, batch = self.passes or 25 * max(30_000 / n, 1) ** 0.25, self.batch or min(max(n // 50, 64), 256)
+        plan = Plan(passes, batch, self.rate, decay=self.decay, momentum=0.0, memory=2.0, patience=20, minutes=self.minutes)
+        history = train(self, {"critic": critic, "generator": generator}, n, plan, rng=rng, score=score, log=lambda s: log(f"gan: {s}"), checkpoint=checkpoint)
+        self.cpu()
+        self._match(rng)
+        unit = "Minus the distance of pairs of fields on held-out rows"
+        self.curve = [{"rows": n, "width": self.width, "modes": self.modes, "unit": unit, "held_out": history, "chosen": True}]
+        return self
+
+    def _groups(self) -> Tensor:
+        """(V + 2,): the group of each value, 0 .. GROUPS: neighbours of a number, common values of a category and the rest."""
+        out = torch.full((self.codes.size + 2,), GROUPS)
+        for j, (k, low) in enumerate(zip(self.sizes, self.codes.offsets.tolist(), strict=False)):
+            rank = self.margins[low : low + k].argsort(descending=True).argsort() if self.layout.fields[j].classes else torch.arange(k) * GROUPS // k
+            out[low : low + k] = rank.clamp_max(GROUPS - 1)
+        return out
+
+    def _difference(self, a: Tensor, b: Tensor) -> Tensor:
+        """The mean total variation distance of groups a and b (n, fields) over pairs of fields."""
+        pairs = torch.combinations(torch.arange(len(self.sizes)), 2) if len(self.sizes) > 1 else torch.zeros(1, 2, dtype=torch.long)
+        pairs = pairs[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0))[:PAIRS]]
+        wide = GROUPS + 1
+        shares = [[torch.bincount(v[:, i] * wide + v[:, j], minlength=wide**2) / len(v) for i, j in pairs.tolist()] for v in (a, b)]
+        return (torch.stack(shares[0]) - torch.stack(shares[1])).abs().sum(1).mean() / 2
+
+    @torch.no_grad()
+    def _match(self, rng: torch.Generator) -> None:
+        """Shifts the logits until the margins are those of the data."""
+        want = torch.cat([m / m.sum().clamp_min(1) for m in self.margins.split(self.sizes)])
+        for _ in range(MATCHES):
+            _, value = self._condition(CHUNK * 4, self.margins, rng)
+            logits = self._generate(torch.randn(len(value), self.noise, generator=rng), F.one_hot(value, self.codes.size).float())
+            p = [v.softmax(1) for v in (logits + self.shift).split(self.sizes, 1)]
+            have = []
+            for j, field in enumerate(self.layout.fields):
+                on = torch.ones(len(value), 1) if field.gate is None else p[field.gate][:, :1]
+                have.append((p[j] * on).sum(0) / on.sum().clamp_min(1e-6))
+            self.shift += 0.7 * ((want + 1e-6) / (torch.cat(have) + 1e-6)).log().clamp(-2, 2)
+
+    @torch.no_grad()
+    def sample(self, n: int, given: Given | None = None, *, rng: torch.Generator) -> Tensor:
+        """(n, fields). What is given is met by the most probable of some candidates, at random in proportion.
+
+        Raises ValueError where some rows cannot be as asked, with the number of those that can.
+        """
+        x, met = torch.zeros(n, len(self.layout)), 0
+        for at in range(0, n, CHUNK):
+            asked = x[at : at + CHUNK] if given is None else given.values[at : at + CHUNK]
+            codes = self.codes.encode(asked)
+            if given is None or not given.mask.any():
+                logits = self._free(len(codes), rng)
+            else:
+                logits, possible = self._conditioned(codes, given.mask, rng)
+                met += possible
+            self._write(logits, codes, given.mask if given is not None else torch.zeros(len(self.sizes), dtype=torch.bool), rng)
+            self.codes.decode(torch.where(codes < self.codes.size, codes, self.codes.offsets[:-1].cpu()), x[at : at + CHUNK], rng=rng)
+        if given is not None and given.mask.any() and met < n:
+            raise ValueError(f"{met} of {n} rows can meet the condition: the model gives the others no probability")
+        return x if given is None else torch.where(given.mask, given.values, x)
+
+    def _free(self, n: int, rng: torch.Generator) -> Tensor:
+        """Logits (n, V) of rows of which nothing is asked."""
+        return self._candidates(self._condition(n, self.margins, rng)[1], rng)
+
+    def _candidates(self, value: Tensor, rng: torch.Generator) -> Tensor:
+        """Logits (n, V) of rows in which these values should hold."""
+        z = torch.randn(len(value), self.noise, generator=rng).to(self.margins.device)
+        return (self._generate(z, F.one_hot(value.to(z.device), self.codes.size).float()) + self.shift).cpu()
+
+    def _conditioned(self, codes: Tensor, mask: Tensor, rng: torch.Generator) -> tuple[Tensor, int]:
+        """The same for given values, codes (n, fields) where mask (fields,), and how many rows can be so. Importance resampling."""
+        n, offsets = len(codes), self.codes.offsets.tolist()
+        counts = (codes < self.codes.size) & mask
+        field = counts.double().clamp_min(1e-12).multinomial(TRIES, replacement=True, generator=rng)  # each candidate is told one given value
+        told = codes.gather(1, field).clamp_max(self.codes.size - 1)
+        best, total, chosen = torch.full((n,), -torch.inf, dtype=torch.double), torch.full((n,), -torch.inf, dtype=torch.double), None
+        for t in range(TRIES):
+            logits = self._candidates(told[:, t], rng)
+            parts = zip(logits.split(self.sizes, 1), codes.t(), offsets, strict=False)
+            log_p = torch.stack([v.log_softmax(1).gather(1, (c - o).clamp(0, v.shape[1] - 1)[:, None])[:, 0] for v, c, o in parts], 1)
+            weight = (log_p * counts).sum(1).double()
+            best, total = torch.maximum(best, weight), torch.logaddexp(total, weight)
+            take = torch.rand(n, generator=rng, dtype=torch.double) < (weight - total).exp()
+            chosen = logits if chosen is None else torch.where(take[:, None], logits, chosen)
+        return chosen, int((best > counts.sum(1) * math.log(NEVER)).sum() + (counts.sum(1) == 0).sum())
+
+    def _write(self, logits: Tensor, codes: Tensor, given: Tensor, rng: torch.Generator) -> None:
+        """Draws every field that is not given into codes (n, fields)."""
+        start = torch.rand(len(self.sizes), generator=rng, dtype=torch.double).tolist()
+        for j, part in enumerate(logits.split(self.sizes, 1)):
+            if not given[j]:
+                codes[:, j] = self.codes.gated(j, int(self.codes.offsets[j]) + spread(part.softmax(1), start[j]), codes)
+
+    def size(self, rows: int) -> str:
+        """In words, what would be fitted to so many rows."""
+        return f"two networks of {sum(p.numel() for p in self.parameters() if p.requires_grad):,} weights"
+
+    def structure(self) -> dict:
+        """What `restore` needs beside the tensors of the state."""
+        return {"curve": self.curve}
+
+    def restore(self, structure: dict, tensors: dict[str, Tensor]):
+        self.curve = structure["curve"]
+        self.load_state_dict(tensors)
+        return self.eval()
