@@ -15,12 +15,13 @@ from generators.layout import Given, Layout
 
 STRONG = 0.25  # nats of dependence from which a number and the field that says whether it counts are joined with others
 LOOK = 10_000  # rows from which dependence between fields is estimated
+CHUNK = 2**17  # rows that are coded at a time
 END = 1e-6  # the tails of the normal that are cut off
 
 
 class Codes(nn.Module):
     """Blocks b = 0 .. B - 1 with codes offsets[b] .. offsets[b + 1] - 1; code V = offsets[B] stands for a combination never seen,
-    and V + 1 for a number that its gate switches off in this row, where the gate is in another block.
+    and V + 1 for a field that its gate switches off in this row, where the gate is in another block.
 
     blocks:       the fields of each block
     combinations: for each block (codes, fields of the block) int64, the bin or class of each field
@@ -43,7 +44,7 @@ class Codes(nn.Module):
         level = _levels(layout, edges, x)
         columns: list[list[int]] = []
         for i in fields:  # a gated number with its gate
-            home = next((c for c in columns if layout.fields[i].gate in c), None)
+            home = next((c for c in columns if layout.fields[i].gate in c and not layout.fields[i].classes), None)
             home.append(i) if home else columns.append([i])
 
         def joined(blocks: list[list[int]], least: float) -> list[list[int]]:
@@ -71,30 +72,38 @@ class Codes(nn.Module):
     def size(self) -> int:
         return int(self.offsets[-1])
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Tensor, dtype: torch.dtype = torch.long) -> Tensor:
         """x (n, fields) -> codes (n, B)."""
+        out = torch.empty(len(x), len(self.blocks), dtype=dtype, device=x.device)
+        for some, part in zip(x.split(CHUNK), out.split(CHUNK), strict=True):
+            self._encode(some, part)
+        return out
+
+    def _encode(self, x: Tensor, out: Tensor) -> None:
         level, active = _levels(self.layout, list(self.edges), x), self.layout.active(x)
-        out = torch.empty(len(x), len(self.blocks), dtype=torch.long)
         for b, (fields, table) in enumerate(zip(self.blocks, self.combinations, strict=True)):
-            radix = _radix(self.layout, self.edges, fields)
+            radix = _radix(self.layout, self.edges, fields).to(x.device)
             keys, wanted = (table * radix).sum(1), (level[:, fields] * radix).sum(1)  # tables are sorted, so keys are
             place = torch.searchsorted(keys, wanted).clamp_max(len(keys) - 1)
             out[:, b] = torch.where(keys[place] == wanted, self.offsets[b] + place, self.size)
             if self._apart(fields):
                 out[~active[:, fields[0]], b] = self.size + 1
-        return out
 
     def _apart(self, fields: list[int]) -> bool:
-        """Whether a block is one number whose gate is elsewhere."""
+        """Whether a block is one field whose gate is elsewhere."""
         return len(fields) == 1 and self.layout.fields[fields[0]].gate is not None
+
+    def within(self, codes: Tensor) -> Tensor:
+        """codes (n, B) -> numbers within each block, (n, B); -100, which losses leave out, for what is not known or does not count."""
+        return torch.where(codes < self.size, codes - self.offsets[:-1], -100)
 
     def gated(self, j: int, value: Tensor, codes: Tensor) -> Tensor:
         """Codes of field j, (n,), or the code of what does not count where codes (n, B) switch it off. One field a block."""
         gate = self.layout.fields[j].gate
         return value if gate is None else torch.where(codes[:, gate] == int(self.offsets[gate]), value, self.size + 1)
 
-    def decode(self, codes: Tensor, x: Tensor, *, rng: torch.Generator) -> None:
-        """Writes codes (n, B) into x (n, fields), at random inside bins; what a gate switches off stays 0."""
+    def decode(self, codes: Tensor, x: Tensor, inside: Tensor) -> None:
+        """Writes codes (n, B) into x (n, fields); inside (n, fields) in [0, 1] says where in its bin a number is. What a gate switches off is 0."""
         for b, (fields, table) in enumerate(zip(self.blocks, self.combinations, strict=True)):
             level = table[codes[:, b] - self.offsets[b]]
             for j, i in enumerate(fields):
@@ -102,12 +111,12 @@ class Codes(nn.Module):
                 if len(self.edges[i]):
                     u = torch.special.ndtr(self.edges[i].double())
                     low, high = u[level[:, j]], u[level[:, j] + 1]
-                    x[:, i] = torch.special.ndtri((low + (high - low) * torch.rand(len(x), generator=rng, dtype=torch.double)).clamp(END, 1 - END))
+                    x[:, i] = torch.special.ndtri((low + (high - low) * inside[:, i]).clamp(END, 1 - END))
         x[~self.layout.active(x)] = 0
 
     def log_density(self, x: Tensor) -> Tensor:
         """(n,): what turns the probability of bins into a density over the continuous fields, log phi(z) - log (bin's share)."""
-        out, active = torch.zeros(len(x)), self.layout.active(x)
+        out, active = torch.zeros(len(x), device=x.device), self.layout.active(x)
         for i in (i for fields in self.blocks for i in fields if len(self.edges[i])):
             width = torch.special.ndtr(self.edges[i].double()).diff()
             inside = torch.bucketize(x[:, i].contiguous(), self.edges[i][1:-1])
@@ -137,7 +146,7 @@ def _edges(cuts: tuple[float, ...], bins: int) -> Tensor:
 
 def _levels(layout: Layout, edges: list[Tensor], x: Tensor) -> Tensor:
     """x (n, fields) -> the class or the bin of each field (n, fields) int64; 0 where switched off."""
-    out = torch.zeros(x.shape, dtype=torch.long)
+    out = torch.zeros(x.shape, dtype=torch.long, device=x.device)
     for i, field in enumerate(layout.fields):
         if field.classes:
             out[:, i] = x[:, i].round().clamp(0, field.classes - 1).long()

@@ -15,63 +15,71 @@ Elucidating the design space of diffusion-based generative models; T. Karras, M.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from generators.arguments import number, whole
+from generators.codes import Codes
 from generators.heads import Values, spread
-from generators.layout import Given, Layout
+from generators.layout import Layout
 from generators.nets import Residual
+from generators.neural import Neural
 from generators.streams import drawn, stream
-from generators.train import Plan, device, train
+from generators.train import Plan
 
-CHUNK = 8192  # rows that go through the network at a time
+CHUNK = 8192  # held-out rows that go through the network at a time
 HELD_OUT = 2000  # held-out rows that are looked at, at most
 LOW, HIGH = math.log(0.01), math.log(40.0)  # logarithms of the least and the most noise; data have variance 1 in each direction
 LEVELS = 32  # noise levels at which the loss of each field is watched
 FLOOR = 0.25  # share of the time that is spread evenly over the levels
+STAGGER = 1.5  # how much later the last field's noise goes than the first one's, as a share of the time that one takes
 FORGET = 0.05  # weight of a new loss in what is known of a level
+DONORS, LENT = 16, 2**16  # rows that one may be lent a value from, and of how many in all
 DIRECTIONS = 8  # dimensions of a class's point, at most
 
 
-class Diffusion(nn.Module):
+class Diffusion(Neural):
     """layout: what a row is.
 
     width, depth: hidden units and residual blocks
     bins:    bins of a number, of equal probability, at most; None: one for 20 rows, 16 to 128
     steps:   in which noise is taken away, two looks at the network each
-    passes:  over the rows at most; None: 60 over 30,000 rows, more over fewer
-    minutes: a time budget; None sets none
+    dropout: share of hidden units that are left out while training
     given:   share of the rows that are learned from with some fields given
+    asked:   of train.Plan, passes and minutes above all
     """
 
-    def __init__(
-        self, layout: Layout, width: int = 384, depth: int = 3, bins: int | None = None, steps: int = 30, passes: float | None = None,
-        minutes: float | None = None, rate: float = 2e-3, decay: float = 0.05, dropout: float = 0.05, batch: int | None = None, given: float = 0.15,
-    ):  # fmt: skip
-        super().__init__()
-        self.layout, self.width, self.depth, self.bins, self.steps = layout, width, depth, bins, steps
-        self.passes, self.minutes, self.rate, self.decay, self.dropout, self.batch, self.given = passes, minutes, rate, decay, dropout, batch, given
-        self.curve: list[dict] = []
-        self.device = "cpu"
-        with stream(0):
-            self._build(bins or 16)
+    unit = "Nats a row on held-out rows, mean over noise levels"
 
-    def _build(self, bins: int) -> None:
-        """Weights at random, from torch's own stream."""
+    def __init__(
+        self, layout: Layout, width: int = 384, depth: int = 3, bins: int | None = None, steps: int = 40,
+        dropout: float = 0.25, given: float = 0.15, **asked: Any,
+    ):  # fmt: skip
+        super().__init__(layout, asked)
+        whole(width=width, bins=bins, steps=steps), whole(0, depth=depth), number(high=1, dropout=dropout, given=given)
+        self.width, self.depth, self.bins, self.steps, self.dropout, self.given = width, depth, bins, steps, dropout, given
+
+    def plan(self, n: int) -> Plan:
+        return Plan(passes=40 * max(30_000 / max(n, 1), 1) ** 0.25, batch=min(max(n // 50, 32), 256), rate=2e-3, decay=0.3, memory=2.0)
+
+    def sizes(self, n: int) -> dict:
+        return {"bins": self.bins or min(max(n // 20, 16), 128)}
+
+    def build(self, bins: int) -> None:
         fields, width = len(self.layout), self.width
-        self.values = Values(self.layout, bins, width)
-        sizes = self.values.codes.offsets.diff().tolist()
-        self.numbers = [_middles(e) if len(e) else torch.empty(0) for e in self.values.codes.edges]  # of each field's bins
+        self.codes = Codes.single(self.layout, bins)
+        self.values = Values(self.codes, width)
+        sizes = self.codes.offsets.diff().tolist()
+        self.numbers = [_middles(e) if len(e) else torch.empty(0) for e in self.codes.edges]  # of each field's bins
         self.points = nn.ParameterDict({str(j): _directions(sizes[j]) for j in self.layout.discrete})
         self.ends = [0]  # where each field's dimensions are in x (n, dimensions)
         for j, k in enumerate(sizes):
             self.ends.append(self.ends[-1] + (min(k, DIRECTIONS) if self.layout.fields[j].classes else 1))
-        self.inlet, self.level = nn.Linear(2 * self.ends[-1], width), nn.Linear(fields, width)
+        self.inlet, self.level = nn.Linear(self.ends[-1], width), nn.Linear(fields, width)
         self.body = Residual(width, self.depth, self.dropout)
         self.register_buffer("loss", torch.linspace(0, 1, LEVELS).repeat(fields, 1))  # of each field at each noise level
 
@@ -82,39 +90,42 @@ class Diffusion(nn.Module):
         return [scaled(self.points[str(j)]) if f.classes else self.numbers[j].to(where)[:, None] for j, f in enumerate(self.layout.fields)]
 
     def _noise(self, t: Tensor, loss: Tensor) -> Tensor:
-        """t (n,) in [0, 1] -> log sigma (n, fields): the level at which a field has lost the share t of what it can lose."""
+        """t (n,) in [0, 1] -> log sigma (n, fields): the level at which a field has lost the share of what it can lose that its own time says."""
         rising = loss.cummax(1).values
         spent = (rising - rising[:, :1]) / (rising[:, -1:] - rising[:, :1]).clamp_min(1e-6)
         spent = (1 - FLOOR) * spent + FLOOR * torch.linspace(0, 1, LEVELS, device=loss.device)  # (fields, levels), 0 to 1
-        above = torch.searchsorted(spent, t.expand(len(loss), -1).contiguous()).clamp(1, LEVELS - 1)  # (fields, n)
+        first = torch.linspace(1, 0, len(loss), device=loss.device)[:, None]
+        own = ((1 + STAGGER) * t - STAGGER * first).clamp(0, 1)  # (fields, n)
+        above = torch.searchsorted(spent, own).clamp(1, LEVELS - 1)
         low, high = spent.gather(1, above - 1), spent.gather(1, above)
-        level = above - 1 + (t - low) / (high - low).clamp_min(1e-9)
+        level = above - 1 + (own - low) / (high - low).clamp_min(1e-9)
         return (LOW + (HIGH - LOW) * level.clamp(0, LEVELS - 1) / (LEVELS - 1)).t()
 
     def _place(self, codes: Tensor, tables: list[Tensor]) -> Tensor:
         """codes (n, fields) -> x (n, dimensions) without noise; 0 where a number does not count."""
-        known = codes < self.values.codes.size
-        value = torch.where(known, codes - self.values.codes.offsets[:-1], 0)
+        known = codes < self.codes.size
+        value = torch.where(known, codes - self.codes.offsets[:-1], 0)
         return torch.cat([F.embedding(v, e) * k[:, None] for v, e, k in zip(value.unbind(1), tables, known.unbind(1), strict=True)], 1)
 
     def _logits(self, x: Tensor, noise: Tensor, tables: list[Tensor]) -> list[Tensor]:
         """Of each field, (n, values). noise: log sigma (n, fields)."""
-        own, guess = [], []
+        own, values = [], []
         for j, e in enumerate(tables):
             part, variance = x[:, self.ends[j] : self.ends[j + 1]], (2 * noise[:, j : j + 1]).exp()
             own.append((part @ e.t() - 0.5 * (e**2).sum(1)) / variance)  # log N(x_j; e, sigma), up to a constant
-            guess.append((own[-1] + self.values.bias[self.values.codes.offsets[j] : self.values.codes.offsets[j + 1]].detach()).softmax(1) @ e)
+            bias = self.values.bias[self.codes.offsets[j] : self.codes.offsets[j + 1]].detach()
+            values.append((own[-1] + bias).softmax(1))  # what the field itself says of its value
         dims = torch.tensor(self.ends, device=x.device).diff()
         seen = x * (1 + (2 * noise).exp()).rsqrt().repeat_interleave(dims, 1)
-        h = self.body(self.inlet(torch.cat([seen, *guess], 1)) + self.level(noise / 2))
+        guess = torch.cat(values, 1) @ self.values.vectors()[: self.codes.size]
+        h = self.body(self.inlet(seen) + guess + self.level(noise / 2))
         return [o + F.linear(h, *head) for o, head in zip(own, self.values.heads(), strict=True)]
 
     def _losses(self, codes: Tensor, noise: Tensor, eps: Tensor, tables: list[Tensor]) -> Tensor:
         """(n, fields): -log p(what was there | the noisy row); 0 where a field does not count."""
         dims = torch.tensor(self.ends, device=eps.device).diff()
         x = self._place(codes, tables) + noise.exp().repeat_interleave(dims, 1) * eps
-        value = torch.where(codes < self.values.codes.size, codes - self.values.codes.offsets[:-1], -100)
-        parts = zip(self._logits(x, noise, tables), value.unbind(1), strict=True)
+        parts = zip(self._logits(x, noise, tables), self.codes.within(codes).unbind(1), strict=True)
         return torch.stack([F.cross_entropy(logits, v, reduction="none") for logits, v in parts], 1)
 
     def _watch(self, noise: Tensor, losses: Tensor, counts: Tensor, forget: float = FORGET) -> None:
@@ -127,48 +138,47 @@ class Diffusion(nn.Module):
         share = 1 - (1 - forget) ** number
         self.loss.lerp_(torch.where(number > 0, total / number.clamp_min(1), self.loss), share)
 
-    def fit(self, x: Tensor, held_out: Tensor, *, rng: torch.Generator, log: Callable[[str], None] = lambda line: None, checkpoint: Path | None = None):
-        """x (n, fields), held_out (m, fields). On a GPU where there is one; the model comes back to the CPU."""
-        n, fields = len(x), len(self.layout)
-        bins = self.bins or min(max(n // 20, 16), 128)
-        with stream(drawn(rng)):
-            self._build(bins)
-        held_out = held_out[torch.randperm(len(held_out), generator=rng)[:HELD_OUT]]
-        rows, held = self.values.codes.encode(x), self.values.codes.encode(held_out)
+    def objective(self, x: Tensor, held_out: Tensor, rng: torch.Generator):
+        fields, where = len(self.layout), x.device
+        rows, held = self.codes.encode(x, torch.int32), self.codes.encode(held_out[:HELD_OUT])
+        each = max(HELD_OUT // len(held), 1)  # times that a held-out row is looked at, over all levels alike and always the same
+        held, eps = held.repeat(each, 1), torch.randn(each * len(held), self.ends[-1], generator=rng).to(where)
+        even = (torch.arange(len(held), device=where) + 0.5) / len(held)
         self.values.start(rows)
-        eps = torch.randn(len(held), self.ends[-1], generator=rng)
-        where = device()
-        self.device = where.type
-        self.to(where)
-        rows, held, eps = rows.to(where), held.to(where), eps.to(where)
-        even = (torch.arange(len(held), device=where) + 0.5) / len(held)  # held-out rows are looked at over all levels alike, always the same
+        sizes = self.codes.offsets.diff()
+        words = torch.tensor([bool(f.classes) for f in self.layout.fields], device=where)
+        gated = [j for j, f in enumerate(self.layout.fields) if f.gate is not None]
+        donors = {j: (rows[:, j] < self.codes.size).nonzero()[:, 0] for j in gated}  # rows in which a field counts
+        donors = {j: rows[d[torch.randperm(len(d), generator=rng)[:LENT].to(where)]].long() for j, d in donors.items() if len(d)}
 
         def ghosts(codes: Tensor) -> Tensor:
-            """A number that is switched off stands for one at random: what it is then says nothing of the rest."""
-            for j, f in enumerate(self.layout.fields):
-                if f.gate is not None:
-                    low, high = self.values.codes.offsets[j], self.values.codes.offsets[j + 1]
-                    drawn = low + torch.multinomial(margins[low:high], len(codes), replacement=True)
-                    codes[:, j] = torch.where(codes[:, j] < self.values.codes.size, codes[:, j], drawn)
-            return codes
+            """A field that is switched off stands for what it is in another row, the most alike of a few: so the rest says as much of it."""
+            out = codes.clone()
+            for j, lent in donors.items():
+                off = (codes[:, j] >= self.codes.size).nonzero()[:, 0]
+                some = lent[torch.randint(len(lent), (len(off), DONORS), device=where)]  # (m, donors, fields)
+                steps = (some - codes[off][:, None]).abs()
+                unlike = torch.where(words, (steps > 0).float(), (steps / sizes).clamp_max(1))
+                unlike[:, :, j] = 0
+                best = unlike.sum(2).argmin(1)
+                out[off, j] = some[torch.arange(len(off), device=where), best, j]
+            return out
 
-        margins = torch.bincount(rows.reshape(-1), minlength=self.values.codes.size + 2)[: self.values.codes.size].float().add_(1e-3)
         with stream(drawn(rng)), torch.no_grad():
             held = ghosts(held)
             noise = LOW + (HIGH - LOW) * even[:, None].expand(-1, fields)
-            self._watch(noise, self._losses(held, noise, eps, self._tables()), held < self.values.codes.size, forget=1.0)
+            self._watch(noise, self._losses(held, noise, eps, self._tables()), held < self.codes.size, forget=1.0)
 
         def loss(i: Tensor, done: float) -> Tensor:
-            codes = ghosts(rows[i])
+            codes = ghosts(rows[i].long())
             t = (torch.arange(len(i), device=where) + torch.rand(1, device=where)) / len(i)
+            t = t[torch.randperm(len(i), device=where)]
             noise, some = self._noise(t, self.loss), round(self.given * len(i))
             shown = torch.rand(some, fields, device=where) < torch.rand(some, 1, device=where)
-            noise[-some:] = torch.where(shown, LOW, noise[-some:].clone()) if some else noise[:0]
-            noise = noise[torch.randperm(len(i), device=where)]
+            noise = torch.cat([torch.where(shown, LOW, noise[:some]), noise[some:]])
             losses = self._losses(codes, noise, torch.randn(len(i), self.ends[-1], device=where), self._tables())
             with torch.no_grad():
-                alone = (noise > LOW).all(1, keepdim=True)  # rows of which nothing is given
-                self._watch(noise, losses.detach(), alone & (codes < self.values.codes.size))
+                self._watch(noise[some:], losses[some:].detach(), codes[some:] < self.codes.size)
             return losses.sum(1).mean()
 
         first = self.loss.clone()
@@ -176,29 +186,22 @@ class Diffusion(nn.Module):
         def score() -> Tensor:
             noise = self._noise(even, first)
             parts = zip(held.split(CHUNK), noise.split(CHUNK), eps.split(CHUNK), strict=True)
-            return -torch.cat([self._losses(c, s, e, self._tables()).sum(1) for c, s, e in parts]).cpu()
+            return -torch.cat([self._losses(c, s, e, self._tables()).sum(1) for c, s, e in parts]).view(each, -1).mean(0)
 
-        passes, batch = self.passes or 60 * max(30_000 / n, 1) ** 0.25, self.batch or min(max(n // 50, 32), 256)
-        plan = Plan(passes, batch, self.rate, decay=self.decay, memory=2.0, minutes=self.minutes)
-        history = train(self, {"": loss}, n, plan, rng=rng, score=score, log=lambda line: log(f"diffusion: {line}"), checkpoint=checkpoint)
-        self.cpu()
-        unit = "Nats a row on held-out rows, mean over noise levels"
-        self.curve = [{"rows": n, "width": self.width, "bins": bins, "unit": unit, "held_out": history, "chosen": True}]
-        return self
+        return {"": loss}, score
 
-    @torch.no_grad()
-    def sample(self, n: int, given: Given | None = None, *, rng: torch.Generator) -> Tensor:
-        """(n, fields): noise is taken away step by step, and each field's value then drawn from what the network says of it."""
-        x, codes, tables = torch.zeros(n, len(self.layout)), self.values.codes, self._tables()
-        fixed = given.mask if given is not None else torch.zeros(len(self.layout), dtype=torch.bool)
-        for at in range(0, n, CHUNK):
-            asked = given.values[at : at + CHUNK] if given is not None else x[at : at + CHUNK]
-            part, start = codes.encode(asked), torch.rand(len(self.layout), generator=rng, dtype=torch.double).tolist()
-            logits = self._denoised(part, fixed, tables, rng)
-            for j in (~fixed).nonzero()[:, 0].tolist():
-                part[:, j] = codes.gated(j, codes.offsets[j] + spread(logits[j].softmax(1), start[j]), part)
-            codes.decode(torch.where(part < codes.size, part, codes.offsets[:-1]), x[at : at + CHUNK], rng=rng)
-        return x if given is None else torch.where(given.mask, given.values, x)
+    def drawer(self, known: Tensor, rng: torch.Generator):
+        """Noise is taken away step by step, and each field's value then drawn from what the network says of it."""
+        tables = self._tables()
+
+        def fill(codes: Tensor, inside: Tensor) -> int:
+            start = torch.rand(len(known), generator=rng, dtype=torch.double).tolist()
+            logits = self._denoised(codes, known, tables, rng)
+            for j in (~known).nonzero()[:, 0].tolist():
+                codes[:, j] = self.codes.gated(j, self.codes.offsets[j] + spread(logits[j].softmax(1), start[j]), codes)
+            return len(codes)
+
+        return fill
 
     def _denoised(self, codes: Tensor, fixed: Tensor, tables: list[Tensor], rng: torch.Generator) -> list[Tensor]:
         """Logits of every field at the least noise, from the most, by an exponential trapezoid: D is a line in log sigma over a step.
@@ -208,7 +211,7 @@ class Diffusion(nn.Module):
         """
         dims = torch.tensor(self.ends).diff()
         wide = lambda v: v.repeat_interleave(dims, 1)  # noqa: E731
-        stays = fixed & (codes < self.values.codes.size)  # (n, fields): given, and not switched off
+        stays = fixed & (codes < self.codes.size)  # (n, fields): given, and not switched off
         levels = self._noise(torch.linspace(1, 0, self.steps + 1), self.loss)  # (steps + 1, fields)
         clean, hold = self._place(codes, tables), wide(stays)
         x = torch.where(hold, clean, torch.randn(clean.shape, generator=rng) * wide(levels[:1].exp()))
@@ -224,21 +227,6 @@ class Diffusion(nn.Module):
     def _mean(self, x: Tensor, noise: Tensor, tables: list[Tensor]) -> Tensor:
         """D(x, sigma), (n, dimensions)."""
         return torch.cat([logits.softmax(1) @ e for logits, e in zip(self._logits(x, noise, tables), tables, strict=True)], 1)
-
-    def size(self, rows: int) -> str:
-        """In words, what would be fitted to so many rows."""
-        return f"a network of {sum(p.numel() for p in self.parameters() if p.requires_grad):,} weights"
-
-    def structure(self) -> dict:
-        """What `restore` needs beside the tensors of the state."""
-        return {"curve": self.curve, "bins": self.curve[0]["bins"]}
-
-    def restore(self, structure: dict, tensors: dict[str, Tensor]):
-        self.curve = structure["curve"]
-        with stream(0):
-            self._build(structure["bins"])
-        self.load_state_dict(tensors)
-        return self.eval()
 
 
 def _middles(edges: Tensor) -> Tensor:

@@ -16,24 +16,25 @@ PacGAN: the power of two samples in generative adversarial networks; Z. Lin, A. 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from generators.arguments import number, whole
 from generators.codes import Codes
 from generators.heads import spread
-from generators.layout import Given, Layout
+from generators.layout import Layout
 from generators.nets import Residual, dropout
-from generators.streams import drawn, stream
-from generators.train import Plan, device, train
+from generators.neural import Neural
+from generators.streams import drawn
+from generators.train import Plan
 
-CHUNK = 4096  # rows that are drawn at a time
-HELD_OUT = 4000  # held-out rows that are looked at, at most
+MOST = 2**19  # rows that are learned from, at random where there are more
 PAIRS = 200  # pairs of fields on which a generator is judged, at most
 GROUPS = 6  # groups of each field's values for that
+LOOK = 16_384  # rows from which margins are taken
 JUDGED = 8000  # rows that are drawn for that
 SOFT = 1.0  # temperature of the soft choices through which gradients reach the generator; the critic sees hard ones
 PENALTY = 1.0  # weight of the gradient penalty
@@ -42,34 +43,36 @@ TRIES = 32  # candidates for every row that must meet a condition
 NEVER = 1e-4  # a condition that is less probable than this in every candidate is not met
 
 
-class GAN(nn.Module):
+class GAN(Neural):
     """layout: what a row is.
 
     noise:   numbers in z
     width, depth: hidden units and residual blocks of the generator; the critic has two layers of twice the width
     modes:   bins of a number, of equal probability, at most
     pack:    rows that the critic looks at together
-    passes:  over the rows at most; None: 25 over 30,000 rows, more over fewer
-    minutes: a time budget; None sets none
+    dropout: share of the critic's hidden units that are left out while training
+    asked:   of train.Plan, passes and minutes above all
     """
 
-    def __init__(
-        self, layout: Layout, noise: int = 64, width: int = 256, depth: int = 2, modes: int = 32, pack: int = 2, passes: float | None = None,
-        minutes: float | None = None, rate: float = 2e-3, decay: float = 1e-4, dropout: float = 0.0, batch: int | None = None,
-    ):  # fmt: skip
-        super().__init__()
-        self.layout, self.noise, self.width, self.depth, self.modes, self.pack = layout, noise, width, depth, modes, pack
-        self.passes, self.minutes, self.rate, self.decay, self.dropout, self.batch = passes, minutes, rate, decay, dropout, batch
-        self.curve: list[dict] = []
-        self.device = "cpu"
-        with stream(0):
-            self._build()
+    unit = "Minus the distance of pairs of fields from real rows"
 
-    def _build(self) -> None:
-        """Weights at random, from torch's own stream."""
-        self.codes = Codes.single(self.layout, self.modes)
-        size = self.codes.size
-        self.sizes = self.codes.offsets.diff().tolist()
+    def __init__(self, layout: Layout, noise: int = 64, width: int = 256, depth: int = 2, modes: int = 32, pack: int = 2, dropout: float = 0.0, **asked: Any):
+        super().__init__(layout, asked)
+        whole(noise=noise, width=width, modes=modes, pack=pack), whole(0, depth=depth), number(high=1, dropout=dropout)
+        self.noise, self.width, self.depth, self.modes, self.pack, self.dropout = noise, width, depth, modes, pack, dropout
+
+    def plan(self, n: int) -> Plan:
+        batch = min(max(n // 50, 64), 256)
+        few = max(100 * batch / max(n, 1), 1)  # a pass of few rows is few steps: what counts is steps
+        passes = 25 * max(30_000 / max(n, 1), 1) ** 0.25
+        return Plan(passes, batch, rate=2e-3, decay=1e-4, momentum=0.0, memory=2 * few, patience=round(20 * few))
+
+    def sizes(self, n: int) -> dict:
+        return {"modes": self.modes}
+
+    def build(self, modes: int) -> None:
+        self.codes = Codes.single(self.layout, modes)
+        size, self.fields = self.codes.size, self.codes.offsets.diff().tolist()  # values in all, and of each field
         self.generator = nn.ModuleDict({
             "inlet": nn.Linear(self.noise + size, self.width), "body": Residual(self.width, self.depth, 0.0),
             "choice": nn.Linear(self.width, size),
@@ -105,7 +108,7 @@ class GAN(nn.Module):
     def _condition(self, n: int, weight: Tensor, rng: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """A field for each of n rows, (n,), and one of its values by these weights (V,), (n,)."""
         where = weight.device if rng is None else "cpu"
-        field = torch.randint(len(self.sizes), (n,), device=where, generator=rng).to(weight.device)
+        field = torch.randint(len(self.fields), (n,), device=where, generator=rng).to(weight.device)
         share = torch.rand(n, device=where, dtype=torch.double, generator=rng).to(weight.device)
         ends = torch.cat([weight.new_zeros(1), weight.double().cumsum(0)])
         offsets = self.codes.offsets
@@ -113,34 +116,26 @@ class GAN(nn.Module):
         value = torch.searchsorted(ends, low + (high - low) * share, right=True) - 1
         return field, torch.minimum(torch.maximum(value, offsets[field]), offsets[field + 1] - 1)
 
-    def fit(self, x: Tensor, held_out: Tensor, *, rng: torch.Generator, log: Callable[[str], None] = lambda line: None, checkpoint: Path | None = None):
-        """x (n, fields), held_out (m, fields). On a GPU where there is one; the model comes back to the CPU."""
-        n = len(x)
-        with stream(drawn(rng)):
-            self._build()
-        rows, held = self.codes.encode(x), self.codes.encode(held_out[torch.randperm(len(held_out), generator=rng)[:HELD_OUT]])
-        seed = drawn(rng)
+    def objective(self, x: Tensor, held_out: Tensor, rng: torch.Generator):
+        x = x[torch.randperm(len(x), generator=rng)[:MOST].to(x.device)]
+        n, rows, seed = len(x), self.codes.encode(x), drawn(rng)
+        real_rows = torch.cat([rows[: 2 * JUDGED], self.codes.encode(held_out)]).cpu()  # a few hundred held-out rows alone would say little of pairs
         counts = torch.bincount(rows.reshape(-1), minlength=self.codes.size + 2)[: self.codes.size].float()
         self.margins.copy_(counts)
-        groups = self._groups()
         self.generator["choice"].bias.data.copy_((counts + 0.5).log())
         by_value = torch.argsort(rows.t().reshape(-1), stable=True)[: int(counts.sum())] % n  # the rows of value 0, of value 1, ...
-        where = device()
-        self.device = where.type
-        self.to(where)
-        rows, by_value, counts = (v.to(where) for v in (rows, by_value, counts))
-        first, often = counts.long().cumsum(0) - counts.long(), torch.log1p(counts)
+        first, often, groups = counts.long().cumsum(0) - counts.long(), torch.log1p(counts), self._groups()
 
         def real(value: Tensor) -> Tensor:
             """Rows in which these values hold, as the critic sees them."""
-            i = by_value[first[value] + (torch.rand(len(value), device=where, dtype=torch.double) * counts[value]).long()]
+            i = by_value[first[value] + (torch.rand(len(value), device=x.device, dtype=torch.double) * counts[value]).long()]
             value = torch.where(rows[i] < self.codes.size, rows[i], self.codes.size)
             return F.one_hot(value, self.codes.size + 1).sum(1)[:, :-1].float()
 
         def fake(value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             condition = F.one_hot(value, self.codes.size).float()
-            logits = self._generate(torch.randn(len(value), self.noise, device=where), condition)
-            return self._seen([F.gumbel_softmax(v, SOFT, hard=True) for v in logits.split(self.sizes, 1)]), condition, logits
+            logits = self._generate(torch.randn(len(value), self.noise, device=x.device), condition)
+            return self._seen([F.gumbel_softmax(v, SOFT, hard=True) for v in logits.split(self.fields, 1)]), condition, logits
 
         def critic(i: Tensor, done: float) -> Tensor:
             n = max(len(i) // self.pack, 1) * self.pack
@@ -154,75 +149,57 @@ class GAN(nn.Module):
             n = max(len(i) // self.pack, 1) * self.pack
             field, value = self._condition(n, often)
             made, condition, logits = fake(value)
-            log_p = torch.stack([v.logsumexp(1) for v in logits.split(self.sizes, 1)], 1).gather(1, field[:, None])[:, 0]
+            log_p = torch.stack([v.logsumexp(1) for v in logits.split(self.fields, 1)], 1).gather(1, field[:, None])[:, 0]
             missed = log_p - logits.gather(1, value[:, None])[:, 0]
             return missed.mean() - self._judged(made, condition).mean()
 
         def score() -> Tensor:
-            made, same = torch.empty(JUDGED, len(self.sizes), dtype=torch.long), torch.Generator().manual_seed(seed)
-            for part in made.split(CHUNK):
-                self._write(self._free(len(part), same), part, torch.zeros(len(self.sizes), dtype=torch.bool), same)
-            return -self._difference(groups[made], groups[held])[None]
+            made, same = torch.empty(JUDGED, len(self.fields), dtype=torch.long), torch.Generator().manual_seed(seed)
+            for part in made.split(JUDGED // 4):
+                self._write(self._free(len(part), same), part, torch.ones(len(self.fields), dtype=torch.bool), same)
+            return -self._difference(groups[made], groups[real_rows])[None]
 
-        passes, batch = self.passes or 25 * max(30_000 / n, 1) ** 0.25, self.batch or min(max(n // 50, 64), 256)
-        plan = Plan(passes, batch, self.rate, decay=self.decay, momentum=0.0, memory=2.0, patience=20, minutes=self.minutes)
-        history = train(self, {"critic": critic, "generator": generator}, n, plan, rng=rng, score=score, log=lambda s: log(f"gan: {s}"), checkpoint=checkpoint)
-        self.cpu()
-        self._match(rng)
-        unit = "Minus the distance of pairs of fields on held-out rows"
-        self.curve = [{"rows": n, "width": self.width, "modes": self.modes, "unit": unit, "held_out": history, "chosen": True}]
-        return self
+        return {"critic": critic, "generator": generator}, score
 
     def _groups(self) -> Tensor:
         """(V + 2,): the group of each value, 0 .. GROUPS: neighbours of a number, common values of a category and the rest."""
-        out = torch.full((self.codes.size + 2,), GROUPS)
-        for j, (k, low) in enumerate(zip(self.sizes, self.codes.offsets.tolist(), strict=False)):
-            rank = self.margins[low : low + k].argsort(descending=True).argsort() if self.layout.fields[j].classes else torch.arange(k) * GROUPS // k
+        out, margins = torch.full((self.codes.size + 2,), GROUPS), self.margins.cpu()
+        for j, (k, low) in enumerate(zip(self.fields, self.codes.offsets.tolist(), strict=False)):
+            rank = margins[low : low + k].argsort(descending=True).argsort() if self.layout.fields[j].classes else torch.arange(k) * GROUPS // k
             out[low : low + k] = rank.clamp_max(GROUPS - 1)
         return out
 
     def _difference(self, a: Tensor, b: Tensor) -> Tensor:
         """The mean total variation distance of groups a and b (n, fields) over pairs of fields."""
-        pairs = torch.combinations(torch.arange(len(self.sizes)), 2) if len(self.sizes) > 1 else torch.zeros(1, 2, dtype=torch.long)
+        pairs = torch.combinations(torch.arange(len(self.fields)), 2) if len(self.fields) > 1 else torch.zeros(1, 2, dtype=torch.long)
         pairs = pairs[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0))[:PAIRS]]
         wide = GROUPS + 1
         shares = [[torch.bincount(v[:, i] * wide + v[:, j], minlength=wide**2) / len(v) for i, j in pairs.tolist()] for v in (a, b)]
         return (torch.stack(shares[0]) - torch.stack(shares[1])).abs().sum(1).mean() / 2
 
     @torch.no_grad()
-    def _match(self, rng: torch.Generator) -> None:
+    def finish(self, rng: torch.Generator) -> None:
         """Shifts the logits until the margins are those of the data."""
-        want = torch.cat([m / m.sum().clamp_min(1) for m in self.margins.split(self.sizes)])
+        want = torch.cat([m / m.sum().clamp_min(1) for m in self.margins.split(self.fields)])
         for _ in range(MATCHES):
-            _, value = self._condition(CHUNK * 4, self.margins, rng)
+            _, value = self._condition(LOOK, self.margins, rng)
             logits = self._generate(torch.randn(len(value), self.noise, generator=rng), F.one_hot(value, self.codes.size).float())
-            p = [v.softmax(1) for v in (logits + self.shift).split(self.sizes, 1)]
+            p = [v.softmax(1) for v in (logits + self.shift).split(self.fields, 1)]
             have = []
             for j, field in enumerate(self.layout.fields):
                 on = torch.ones(len(value), 1) if field.gate is None else p[field.gate][:, :1]
                 have.append((p[j] * on).sum(0) / on.sum().clamp_min(1e-6))
             self.shift += 0.7 * ((want + 1e-6) / (torch.cat(have) + 1e-6)).log().clamp(-2, 2)
 
-    @torch.no_grad()
-    def sample(self, n: int, given: Given | None = None, *, rng: torch.Generator) -> Tensor:
-        """(n, fields). What is given is met by the most probable of some candidates, at random in proportion.
+    def drawer(self, known: Tensor, rng: torch.Generator):
+        """What is known is met by the most probable of some candidates, at random in proportion."""
 
-        Raises ValueError where some rows cannot be as asked, with the number of those that can.
-        """
-        x, met = torch.zeros(n, len(self.layout)), 0
-        for at in range(0, n, CHUNK):
-            asked = x[at : at + CHUNK] if given is None else given.values[at : at + CHUNK]
-            codes = self.codes.encode(asked)
-            if given is None or not given.mask.any():
-                logits = self._free(len(codes), rng)
-            else:
-                logits, possible = self._conditioned(codes, given.mask, rng)
-                met += possible
-            self._write(logits, codes, given.mask if given is not None else torch.zeros(len(self.sizes), dtype=torch.bool), rng)
-            self.codes.decode(torch.where(codes < self.codes.size, codes, self.codes.offsets[:-1].cpu()), x[at : at + CHUNK], rng=rng)
-        if given is not None and given.mask.any() and met < n:
-            raise ValueError(f"{met} of {n} rows can meet the condition: the model gives the others no probability")
-        return x if given is None else torch.where(given.mask, given.values, x)
+        def fill(codes: Tensor, inside: Tensor) -> int:
+            logits, possible = self._conditioned(codes, known, rng) if known.any() else (self._free(len(codes), rng), len(codes))
+            self._write(logits, codes, ~known, rng)
+            return possible
+
+        return fill
 
     def _free(self, n: int, rng: torch.Generator) -> Tensor:
         """Logits (n, V) of rows of which nothing is asked."""
@@ -242,7 +219,7 @@ class GAN(nn.Module):
         best, total, chosen = torch.full((n,), -torch.inf, dtype=torch.double), torch.full((n,), -torch.inf, dtype=torch.double), None
         for t in range(TRIES):
             logits = self._candidates(told[:, t], rng)
-            parts = zip(logits.split(self.sizes, 1), codes.t(), offsets, strict=False)
+            parts = zip(logits.split(self.fields, 1), codes.t(), offsets, strict=False)
             log_p = torch.stack([v.log_softmax(1).gather(1, (c - o).clamp(0, v.shape[1] - 1)[:, None])[:, 0] for v, c, o in parts], 1)
             weight = (log_p * counts).sum(1).double()
             best, total = torch.maximum(best, weight), torch.logaddexp(total, weight)
@@ -250,22 +227,9 @@ class GAN(nn.Module):
             chosen = logits if chosen is None else torch.where(take[:, None], logits, chosen)
         return chosen, int((best > counts.sum(1) * math.log(NEVER)).sum() + (counts.sum(1) == 0).sum())
 
-    def _write(self, logits: Tensor, codes: Tensor, given: Tensor, rng: torch.Generator) -> None:
-        """Draws every field that is not given into codes (n, fields)."""
-        start = torch.rand(len(self.sizes), generator=rng, dtype=torch.double).tolist()
-        for j, part in enumerate(logits.split(self.sizes, 1)):
-            if not given[j]:
+    def _write(self, logits: Tensor, codes: Tensor, wanted: Tensor, rng: torch.Generator) -> None:
+        """Draws every wanted field into codes (n, fields)."""
+        start = torch.rand(len(self.fields), generator=rng, dtype=torch.double).tolist()
+        for j, part in enumerate(logits.split(self.fields, 1)):
+            if wanted[j]:
                 codes[:, j] = self.codes.gated(j, int(self.codes.offsets[j]) + spread(part.softmax(1), start[j]), codes)
-
-    def size(self, rows: int) -> str:
-        """In words, what would be fitted to so many rows."""
-        return f"two networks of {sum(p.numel() for p in self.parameters() if p.requires_grad):,} weights"
-
-    def structure(self) -> dict:
-        """What `restore` needs beside the tensors of the state."""
-        return {"curve": self.curve}
-
-    def restore(self, structure: dict, tensors: dict[str, Tensor]):
-        self.curve = structure["curve"]
-        self.load_state_dict(tensors)
-        return self.eval()

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from generators.arguments import number, whole
 from generators.codes import Codes
 from generators.em import SCREEN, Mixture, Recipe, joint, log_density, prepare, ungated
 from generators.layout import Given, Layout
@@ -24,6 +25,7 @@ from generators.threads import single_thread
 
 WIDEST = 64  # numbers that a full covariance is tried for, at most
 HELD_OUT = 4000  # held-out rows that are looked at, at most
+MOST = 2**19  # rows that are learned from, at random where there are more
 ROWS_A_NUMBER = 5  # rows for each number that a component with a full covariance must have, on average
 
 
@@ -44,11 +46,7 @@ class GMM(nn.Module):
         super().__init__()
         if numbers not in ("auto", "binned", "gaussian"):
             raise ValueError(f"numbers: found {numbers!r}, expected auto, binned or gaussian")
-        for name, value in (("components", components), ("bins", bins), ("passes", passes)):
-            if value is not None and not (isinstance(value, int) and 1 <= value <= 1_000_000):
-                raise ValueError(f"{name}: found {value!r}, expected a whole number, 1 or more")
-        if not isinstance(join, (int, float)) or join < 0:
-            raise ValueError(f"join: found {join!r}, expected nats, 0 or more")
+        whole(components=components, bins=bins, passes=passes), number(join=join)
         self.layout, self.numbers, self.join, self.passes = layout, numbers, join, passes
         self.components, self.bins = components, bins
         self.leaves = nn.ModuleList()
@@ -61,8 +59,7 @@ class GMM(nn.Module):
 
         checkpoint: not used, a fit takes seconds
         """
-        x, held_out = (rows[torch.randperm(len(rows), generator=rng)] for rows in (x, held_out))
-        held_out = held_out[:HELD_OUT]
+        x, held_out = (rows[torch.randperm(len(rows), generator=rng)[:most]] for rows, most in ((x, MOST), (held_out, HELD_OUT)))
         seed = int(torch.randint(2**62, (1,), generator=rng))
         with single_thread():
             first = self._screen(x[:SCREEN], held_out, seed, log)
@@ -152,6 +149,11 @@ class GMM(nn.Module):
         """In words, what would be fitted to so many rows."""
         sizes = self._sizes(int(rows * 0.9), "binned")
         return f"a mixture of {sizes[-1]} components (or fewer Gaussian ones where that measures better)"
+
+    def cost(self, x: Tensor, n: int) -> tuple[float, float]:
+        """(seconds that a fit to n rows takes, about, bytes that it holds beside its rows)."""
+        size, rows = self._sizes(int(n * 0.9), "binned")[-1], min(n, MOST)
+        return 2.5e-7 * self.passes * rows * len(self.layout) * max(size, 50) ** 0.35, 16.0 * rows * len(self.layout) + 4e3 * size * len(self.layout)
 
     def structure(self) -> dict:
         """What `restore` needs beside the tensors of the state."""

@@ -7,33 +7,33 @@ a bin, smooth functions of where the bin lies; so neighbours share what they lea
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generators.codes import Codes
-from generators.layout import Layout
 
 KNOTS = 16  # bumps over the bins of a number
 GOLDEN = 0.6180339887498949  # a step that spreads numbers evenly over [0, 1)
 
 
 class Values(nn.Module):
-    """V values of all fields together, at most `bins` for a number. Codes (n, fields) number them; V and V + 1 stand for what is
-    not known and what does not count, which have vectors but are never predicted."""
+    """V values of all fields together. Codes (n, fields) number them; V and V + 1 stand for what is not known and what does not
+    count, which have vectors but are never predicted."""
 
-    def __init__(self, layout: Layout, bins: int, width: int):
+    def __init__(self, codes: Codes, width: int):
         super().__init__()
-        self.codes = codes = Codes.single(layout, bins)
+        self.offsets = codes.offsets.tolist()
         edges = [e for e in codes.edges if len(e)]
         most = max((len(e) - 1 for e in edges), default=0)
         basis = torch.stack([F.pad(_smooth(e), (0, 0, 0, most + 1 - len(e))) for e in edges]) if edges else torch.zeros(0, 0, KNOTS + 2)
         self.register_buffer("basis", basis, persistent=False)  # (numbers, most bins of one, functions)
         filled = torch.tensor([i * most + b for i, e in enumerate(edges) for b in range(len(e) - 1)], dtype=torch.long)
         self.register_buffer("filled", filled, persistent=False)  # (bins of all numbers,): where they are in basis
-        size, offsets = codes.size, codes.offsets.tolist()
-        bins_of = [v for i in layout.continuous for v in range(offsets[i], offsets[i + 1])]
+        size = codes.size
+        bins_of = [v for i in codes.layout.continuous for v in range(self.offsets[i], self.offsets[i + 1])]
         self.register_buffer("numeric", torch.tensor(bins_of, dtype=torch.long), persistent=False)  # and which values they are
         self.vector, self.vector_smooth = _normal(size + 2, width), _normal(len(edges), KNOTS + 2, width)
         self.vector.data[self.numeric] = 0  # a bin starts as its smooth functions say
@@ -50,18 +50,17 @@ class Values(nn.Module):
 
     def heads(self) -> list[tuple[Tensor, Tensor]]:
         """For each field (its values, width) and (its values,): what turns a hidden state into logits."""
-        sizes = self.codes.offsets.diff().tolist()
+        sizes = [b - a for a, b in pairwise(self.offsets)]
         return list(zip(self._all(self.out, self.out_smooth).split(sizes), self.bias.split(sizes), strict=True))
 
     def start(self, codes: Tensor) -> None:
         """Predictions start as the margins of codes (n, fields)."""
-        counts = torch.bincount(codes.reshape(-1), minlength=self.codes.size + 2)[: self.codes.size].float()
+        counts = torch.bincount(codes.reshape(-1), minlength=len(self.bias) + 2)[: len(self.bias)].float()
         self.bias.data.copy_((counts + 0.5).log())
 
-    def nats(self, hidden: Sequence[Tensor], codes: Tensor) -> Tensor:
-        """(n,): minus the sum over fields that count of log p(value | hidden state). hidden: for each field (n, width)."""
-        value = torch.where(codes < self.codes.size, codes - self.codes.offsets[:-1], -100)  # -100 counts nothing
-        pairs = zip(hidden, value.unbind(1), self.heads(), strict=True)
+    def nats(self, hidden: Sequence[Tensor], within: Tensor) -> Tensor:
+        """(n,): minus the sum over fields that count of log p(value | hidden state). hidden: for each field (n, width); within: see Codes."""
+        pairs = zip(hidden, within.unbind(1), self.heads(), strict=True)
         return sum(F.cross_entropy(F.linear(h, *head), v, reduction="none") for h, v, head in pairs)
 
 

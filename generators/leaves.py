@@ -132,7 +132,10 @@ class Tables(nn.Module):
             ladder = (cdf + torch.arange(len(held))[:, None]).reshape(-1)
             place = torch.searchsorted(ladder, (u.clamp(1e-12, 1 - 1e-9) + k), right=False) - k * (last - first)
             codes[:, b] = first + place.clamp(0, last - first - 1)
-        self.codes.decode(codes, x, rng=rng)
+        inside = torch.zeros(x.shape, dtype=torch.double)
+        for i in (i for fields in self.codes.blocks for i in fields if len(self.codes.edges[i])):
+            inside[:, i] = torch.rand(len(x), generator=rng, dtype=torch.double)
+        self.codes.decode(codes, x, inside)
 
 
 class Gaussian(nn.Module):

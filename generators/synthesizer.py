@@ -49,11 +49,12 @@ class Synthesizer:
         x = self.encoder.encode(data, rng=rng)
         subjects = torch.from_numpy(data.subjects)
         order = torch.randperm(count, generator=rng)
-        held_out = (order < HELD_OUT * (1 + (len(order) <= FEW)) * len(order))[subjects]
+        held = (order < HELD_OUT * (1 + (len(order) <= FEW)) * len(order))[subjects]
         if not len(self.encoder.layout):
             raise DataError("no column is learned: every one is of kind id, pii or text; expected at least one numeric, category, boolean or datetime column")
         self.generator = build(self.family, self.encoder.layout, self.arguments)
-        self.generator.fit(x[~held_out], x[held_out], rng=rng, log=log, checkpoint=checkpoint)
+        x, held_out = x[~held], x[held]
+        self.generator.fit(x, held_out, rng=rng, log=log, checkpoint=checkpoint)
         return self
 
     def sample(self, rows: int, *, where: Mapping[str, Any] | None = None, balance: str | None = None, seed: int | None = None) -> Table:

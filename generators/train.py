@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from generators.arguments import number, whole
 from generators.data import DataError
 from generators.streams import drawn, stream
 
@@ -41,6 +42,10 @@ class Plan:
     memory: float = 1.0
     patience: int = 10
     minutes: float | None = None
+
+    def __post_init__(self):
+        number(1e-9, passes=self.passes, rate=self.rate, memory=self.memory, minutes=self.minutes)
+        number(decay=self.decay), number(high=1, momentum=self.momentum), whole(batch=self.batch, patience=self.patience)
 
 
 def device() -> torch.device:

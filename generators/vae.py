@@ -14,25 +14,25 @@ VAE with a VampPrior (a mixture for a prior); J. Tomczak, M. Welling; 2018; http
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from generators.arguments import number, whole
+from generators.codes import Codes
 from generators.heads import Values, spread
-from generators.layout import Given, Layout
+from generators.layout import Layout
 from generators.nets import Residual
-from generators.streams import drawn, stream
-from generators.train import Plan, device, train
+from generators.neural import Neural
+from generators.train import Plan
 
-CHUNK = 8192  # rows that go through the networks at a time
-HELD_OUT = 4000  # held-out rows that are looked at, at most
+CHUNK = 8192  # held-out rows that go through the networks at a time
 WARM = 0.1  # share of the training over which beta rises
 
 
-class VAE(nn.Module):
+class VAE(Neural):
     """layout: what a row is.
 
     latent:  numbers in z
@@ -40,30 +40,35 @@ class VAE(nn.Module):
     modes:   Gaussians in the prior
     beta:    weight of the divergence of q from the prior
     bins:    bins of a number, of equal probability, at most; None: one for 20 rows, 16 to 128
-    passes:  over the rows at most; None: 25 over 30,000 rows, more over fewer
-    minutes: a time budget; None sets none
+    dropout: share of hidden units that are left out while training
     given:   share of the rows that are learned from with some fields given
+    asked:   of train.Plan, passes and minutes above all
     """
+
+    unit = "Nats a row on held-out rows, at least"
 
     def __init__(
         self, layout: Layout, latent: int = 16, width: int = 256, depth: int = 1, modes: int = 64, beta: float = 0.8, bins: int | None = None,
-        passes: float | None = None, minutes: float | None = None, rate: float = 5e-3, decay: float = 0.1, dropout: float = 0.0,
-        batch: int | None = None, given: float = 0.15,
+        dropout: float = 0.0, given: float = 0.15, **asked: Any,
     ):  # fmt: skip
-        super().__init__()
-        self.layout, self.latent, self.width, self.depth, self.modes, self.beta, self.bins = layout, latent, width, depth, modes, beta, bins
-        self.passes, self.minutes, self.rate, self.decay, self.dropout, self.batch, self.given = passes, minutes, rate, decay, dropout, batch, given
-        self.curve: list[dict] = []
-        self.device = "cpu"
-        with stream(0):
-            self._build(bins or 16)
+        super().__init__(layout, asked)
+        whole(latent=latent, width=width, modes=modes, bins=bins), whole(0, depth=depth)
+        number(beta=beta), number(high=1, dropout=dropout, given=given)
+        self.latent, self.width, self.depth, self.modes, self.beta, self.bins = latent, width, depth, modes, beta, bins
+        self.dropout, self.given = dropout, given
 
-    def _build(self, bins: int) -> None:
-        """Weights at random, from torch's own stream."""
+    def plan(self, n: int) -> Plan:
+        return Plan(passes=25 * max(30_000 / max(n, 1), 1) ** 0.25, batch=min(max(n // 50, 32), 256), rate=5e-3, decay=0.1)
+
+    def sizes(self, n: int) -> dict:
+        return {"bins": self.bins or min(max(n // 20, 16), 128)}
+
+    def build(self, bins: int) -> None:
         width = self.width
-        self.values = Values(self.layout, bins, width)
+        self.codes = Codes.single(self.layout, bins)
+        self.values = Values(self.codes, width)
         self.place = nn.Parameter(torch.randn(len(self.layout), width) * 0.1)
-        self.encoder, self.decoder, self.asked = (Residual(width, self.depth, self.dropout) for _ in range(3))
+        self.encoder, self.decoder, self.asked_for = (Residual(width, self.depth, self.dropout) for _ in range(3))
         self.code, self.back = nn.Linear(width, 2 * self.latent), nn.Linear(self.latent, width)
         self.prior = nn.Linear(width, self.modes * (2 * self.latent + 1))
         self.start = nn.Parameter(torch.zeros(width))  # what the prior sees when nothing is given
@@ -82,7 +87,7 @@ class VAE(nn.Module):
         """Of p(z | fields seen): log weights (n, modes), means and log scales (n, modes, latent). codes, seen (n, fields), seen of 0 and 1."""
         h = ((F.embedding(codes, vectors) + self.place) * seen[:, :, None]).sum(1) / math.sqrt(len(self.layout))
         numbers = self.modes * self.latent
-        weight, mean, scale = self.prior(self.asked(h + self.start)).split([self.modes, numbers, numbers], 1)
+        weight, mean, scale = self.prior(self.asked_for(h + self.start)).split([self.modes, numbers, numbers], 1)
         shape = (-1, self.modes, self.latent)
         return weight.log_softmax(1), mean.reshape(shape), scale.reshape(shape).clamp(-7, 3)
 
@@ -95,74 +100,40 @@ class VAE(nn.Module):
         some = self._prior(codes[: k + 1], F.pad(seen, (0, 0, 0, 1)), vectors)  # the last is given nothing, and stands for all others
         log_p = torch.cat([_log_mixture(z[:k], *(v[:k] for v in some)), _log_mixture(z[k:], *(v[k:] for v in some))])
         h = self.decoder(self.back(z))
-        return self.values.nats([h] * len(self.layout), codes), log_q - log_p
+        return self.values.nats([h] * len(self.layout), self.codes.within(codes)), log_q - log_p
 
-    def fit(self, x: Tensor, held_out: Tensor, *, rng: torch.Generator, log: Callable[[str], None] = lambda line: None, checkpoint: Path | None = None):
-        """x (n, fields), held_out (m, fields). On a GPU where there is one; the model comes back to the CPU."""
-        n = len(x)
-        bins = self.bins or min(max(n // 20, 16), 128)
-        with stream(drawn(rng)):
-            self._build(bins)
-        held_out = held_out[torch.randperm(len(held_out), generator=rng)[:HELD_OUT]]
-        codes = self.values.codes
-        rows, held, density = codes.encode(x), codes.encode(held_out), codes.log_density(held_out)
-        noise = torch.randn(len(held), self.latent, generator=rng)
+    def objective(self, x: Tensor, held_out: Tensor, rng: torch.Generator):
+        rows, held, density = self.codes.encode(x, torch.int32), self.codes.encode(held_out), self.codes.log_density(held_out)
+        noise, none = torch.randn(len(held), self.latent, generator=rng).to(x.device), x[:0]
         self.values.start(rows)
-        where = device()
-        self.device = where.type
-        self.to(where)
-        rows, held, noise, none = rows.to(where), held.to(where), noise.to(where), torch.zeros(0, len(self.layout), device=where)
 
         def loss(i: Tensor, done: float) -> Tensor:
-            seen = torch.rand(round(self.given * len(i)), len(self.layout), device=where)
-            seen = (seen < torch.rand(len(seen), 1, device=where)).float()  # any number of fields is as likely as any other
-            nats, divergence = self._bound(rows[i], seen, torch.randn(len(i), self.latent, device=where))
+            seen = torch.rand(round(self.given * len(i)), len(self.layout), device=x.device)
+            seen = (seen < torch.rand(len(seen), 1, device=x.device)).float()  # any number of fields is as likely as any other
+            nats, divergence = self._bound(rows[i].long(), seen, torch.randn(len(i), self.latent, device=x.device))
             return (nats + self.beta * min(done / WARM, 1.0) * divergence).mean()
 
         def score() -> Tensor:
             parts = zip(held.split(CHUNK), noise.split(CHUNK), strict=True)
-            return density - torch.cat([sum(self._bound(c, none, e)) for c, e in parts]).cpu()
+            return density - torch.cat([sum(self._bound(c, none, e)) for c, e in parts])
 
-        passes, batch = self.passes or 25 * max(30_000 / n, 1) ** 0.25, self.batch or min(max(n // 50, 32), 256)
-        plan = Plan(passes, batch, self.rate, decay=self.decay, minutes=self.minutes)
-        history = train(self, {"": loss}, n, plan, rng=rng, score=score, log=lambda line: log(f"vae: {line}"), checkpoint=checkpoint)
-        self.cpu()
-        unit = "Nats a row on held-out rows, at least"
-        self.curve = [{"rows": n, "width": self.width, "latent": self.latent, "bins": bins, "unit": unit, "held_out": history, "chosen": True}]
-        return self
+        return {"": loss}, score
 
-    @torch.no_grad()
-    def sample(self, n: int, given: Given | None = None, *, rng: torch.Generator) -> Tensor:
-        """(n, fields): z from the prior given what is asked, then every other field from its own distribution."""
-        x, vectors, heads, codes = torch.zeros(n, len(self.layout)), self.values.vectors(), self.values.heads(), self.values.codes
-        seen = given.mask.float() if given is not None else torch.zeros(len(self.layout))
-        for at in range(0, n, CHUNK):
-            rows = slice(at, at + CHUNK)
-            part = codes.encode(given.values[rows] if given is not None else x[rows])
-            weight, mean, scale = self._prior(part, seen.expand(len(part), -1), vectors)
-            start = torch.rand(1 + len(self.layout), generator=rng, dtype=torch.double).tolist()
+    def drawer(self, known: Tensor, rng: torch.Generator):
+        """z from the prior given what is known, then every other field from its own distribution."""
+        vectors, heads, seen = self.values.vectors(), self.values.heads(), known.float()
+
+        def fill(codes: Tensor, inside: Tensor) -> int:
+            weight, mean, scale = self._prior(codes, seen.expand(len(codes), -1), vectors)
+            start = torch.rand(1 + len(known), generator=rng, dtype=torch.double).tolist()
             mode = spread(weight.exp(), start[0])[:, None, None].expand(-1, 1, self.latent)
-            z = mean.gather(1, mode)[:, 0] + scale.gather(1, mode)[:, 0].exp() * torch.randn(len(part), self.latent, generator=rng)
+            z = mean.gather(1, mode)[:, 0] + scale.gather(1, mode)[:, 0].exp() * torch.randn(len(codes), self.latent, generator=rng)
             h = self.decoder(self.back(z))
-            for j in (seen == 0).nonzero()[:, 0].tolist():
-                part[:, j] = codes.gated(j, codes.offsets[j] + spread(F.linear(h, *heads[j]).softmax(1), start[1 + j]), part)
-            codes.decode(torch.where(part < codes.size, part, codes.offsets[:-1]), x[rows], rng=rng)
-        return x if given is None else torch.where(given.mask, given.values, x)
+            for j in (~known).nonzero()[:, 0].tolist():
+                codes[:, j] = self.codes.gated(j, self.codes.offsets[j] + spread(F.linear(h, *heads[j]).softmax(1), start[1 + j]), codes)
+            return len(codes)
 
-    def size(self, rows: int) -> str:
-        """In words, what would be fitted to so many rows."""
-        return f"networks of {sum(p.numel() for p in self.parameters() if p.requires_grad):,} weights"
-
-    def structure(self) -> dict:
-        """What `restore` needs beside the tensors of the state."""
-        return {"curve": self.curve, "bins": self.curve[0]["bins"]}
-
-    def restore(self, structure: dict, tensors: dict[str, Tensor]):
-        self.curve = structure["curve"]
-        with stream(0):
-            self._build(structure["bins"])
-        self.load_state_dict(tensors)
-        return self.eval()
+        return fill
 
 
 def _log_mixture(z: Tensor, weight: Tensor, mean: Tensor, scale: Tensor) -> Tensor:

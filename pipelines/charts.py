@@ -149,8 +149,8 @@ def bars(values: Sequence[str], real: Sequence[Figure], synthetic: Sequence[Figu
     return drawing(260, 8 + 23 * len(rows), f"{name}: shares of {len(rows)} values, real and synthetic", parts)
 
 
-def dumbbells(rows: Sequence[tuple[str, Figure, Figure]], top: float) -> Markup:
-    """One line a column: the real share as a blue dot, the synthetic as an orange one, on a scale from 0 to `top`."""
+def dumbbells(rows: Sequence[tuple[str, Figure, Figure]], top: float, of: str = "missing values by column") -> Markup:
+    """One line a row: the real share as a blue dot, the synthetic as an orange one, on a scale from 0 to `top`."""
     x, parts = scale([0, top], 130, 350), []
     for tick in (0, top / 2, top):
         parts.append(tag("line", x1=x(tick), x2=x(tick), y1=18, y2=18 + 20 * len(rows), kind="grid"))
@@ -162,7 +162,7 @@ def dumbbells(rows: Sequence[tuple[str, Figure, Figure]], top: float) -> Markup:
             row.append(tag("line", x1=x(ends[0]), x2=x(ends[1]), y1=y, y2=y, kind="join"))
         row += [tag("circle", cx=x(v), cy=y, r=r, kind=kind) for v, kind, r in ((real, "real", 5), (fake, "fake", 3.5)) if v is not None]
         parts.append(tag("g", Markup("").join(row)))
-    return drawing(372, 26 + 20 * len(rows), f"share of missing values of {len(rows)} columns, real and synthetic", parts, "chart capped")
+    return drawing(372, 26 + 20 * len(rows), f"share of {of}, real and synthetic", parts, "chart capped")
 
 
 def heatmap(names: Sequence[str], matrix: Sequence[Sequence[Figure]], top: float) -> Markup:

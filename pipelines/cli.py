@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _broken(problem: BaseException) -> int:
     """Something of ours is wrong. What a library says may quote the data, so only our own words and the place are shown."""
-    from pipelines.flows import StepError, where
+    from pipelines.work import StepError, where
 
     if os.environ.get("LIKENESS_DEBUG"):
         raise problem
@@ -62,6 +62,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="change the entry, e.g. generator.gmm.components=50")
     run.add_argument("--dry-run", action="store_true", help="only say what would be done")
     run.add_argument("--json", action="store_true", help="print one JSON object on the last line of stdout")
+    compare = command("compare", _compare, "Fit several families on one split, judge each, and say which is best. Nothing is published.")
+    compare.add_argument("name", help="which entry of flows.yaml")
+    compare.add_argument("--generators", default="all", metavar="FAMILY,FAMILY", help="which families; all of them by default")
+    compare.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="change the entry")
+    compare.add_argument("--json", action="store_true", help="print one JSON object on the last line of stdout")
     serve = command("serve", _serve, "Run every entry that has a schedule at its times, until stopped.")
     listing = command("list", _list, "List the entries of flows.yaml.")
     init = command("init", _init, "Look at a table and add an entry for it to flows.yaml, for a person to correct.")
@@ -75,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="every row holds this value")
     sample.add_argument("--balance", metavar="COLUMN", help="every class of this column comes out equally often")
     sample.add_argument("--seed", type=int)
-    for sub in (run, serve, listing, init):
+    for sub in (run, compare, serve, listing, init):
         sub.add_argument("--config", type=Path, default=Path("flows.yaml"), metavar="FILE")
     return parser
 
@@ -124,6 +129,18 @@ def _show(result: dict) -> None:
         print(f"  {reason}")
     print(f"published  {result['published'] or 'nothing'}")
     print(f"report     {result['run']}/report.html")
+
+
+def _compare(asked: argparse.Namespace) -> int:
+    from pipelines import progress
+    from pipelines.compare import compare, table
+
+    progress.to_stderr()
+    found = compare(asked.config, asked.name, asked.generators.split(","), asked.overrides)
+    print(table(found))
+    if asked.json:
+        print(json.dumps(found))
+    return PUBLISHED
 
 
 def _serve(asked: argparse.Namespace) -> int:

@@ -25,6 +25,7 @@ ORDER = [FAIL, NO_VERDICT, PASS]  # the worst decides, and comes first
 DEFAULTS: dict[str, dict[str, float]] = {
     "fidelity.shape": {"min": 0.85},  # chance alone costs 0.09 where 190 people are compared with 190
     "fidelity.dependence": {"min": 0.85},
+    "fidelity.coverage": {"min": 0.7},
     "fidelity.missingness": {"max": 0.05},
     "fidelity.detection": {"min": 0.1},
     "utility.target": {"min": 0.9},
@@ -54,6 +55,10 @@ WORDS = {
     "fidelity.dependence": Words(
         "Dependence", "Do columns hang together, two by two, as the real ones do?", "1 is equal.",
         "columns do not hang together as the real ones do",
+    ),
+    "fidelity.coverage": Words(
+        "Coverage", "Is every kind of real row there, or did the generator collapse onto some?", "1: every one.",
+        "whole kinds of real rows are missing (mode collapse): try more passes, a lower rate, a larger pack for a gan, or another family",
     ),
     "fidelity.missingness": Words(
         "Missing values", "Is the same missing, as often and together?", "0 is equal.",

@@ -9,6 +9,7 @@ from pipelines.config import Entry
 from pipelines.publish import writable
 
 BASE_MB = 750  # what Python, torch, scikit-learn and Great Expectations take
+LOOK = 4000  # rows on which a generator is tried
 BASE_S = 20  # seconds: starting Prefect, importing, judging a small table
 
 
@@ -24,8 +25,11 @@ def plan(entry: Entry) -> str:
     writable(entry)
     wanted = gates.gates(train.schema, entry.gates)
     rows, width = entry.sample.rows or len(train), len(encoder.layout)
-    memory = BASE_MB + (3 * (train.values.nbytes + holdout.values.nbytes) + 40 * len(train) * width + CELL * rows * len(train.schema.columns)) / 1e6
-    seconds = BASE_S + 1.2e-5 * len(train) * width + 2e-5 * (len(train) + rows) * len(train.schema.columns)
+    some = torch.randperm(len(train), generator=torch.Generator().manual_seed(entry.seed))[:LOOK].numpy()
+    fitting, held = model.cost(encoder.encode(train.take(some), rng=torch.Generator().manual_seed(entry.seed)), len(train))
+    cells = len(train.schema.columns) * (len(train) + len(holdout) + rows)
+    memory = BASE_MB + (2 * (train.values.nbytes + holdout.values.nbytes) + max(held, CELL * rows * len(train.schema.columns))) / 1e6
+    seconds = BASE_S + fitting + 2e-5 * cells
     lines = [
         f"{entry.name}: {entry.source.kind} {entry.source.location}",
         f"  rows       {len(train)} to learn from, {len(holdout)} held out, {rows} to publish",

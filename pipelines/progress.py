@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -15,10 +17,11 @@ log = logging.getLogger("likeness")
 
 
 class Stderr(logging.StreamHandler):
-    """Writes to stderr, whatever that is at the moment."""
+    """Writes to stderr, whatever that is at the moment, but for what is meant for the file alone."""
 
     def __init__(self):
         logging.Handler.__init__(self)
+        self.addFilter(lambda record: not getattr(record, "quiet", False))
 
     @property
     def stream(self):
@@ -47,6 +50,32 @@ def to_file(path: Path) -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         handler.close()
+
+
+@contextmanager
+def training() -> Iterator[Callable[[str], None]]:
+    """Takes what a fit says: in a terminal a bar with the loss and the time left, elsewhere a line every ten seconds; all of it goes to the file."""
+    bar, said = None, -math.inf
+
+    def heard(line: str) -> None:
+        nonlocal bar, said
+        found = re.fullmatch(r"(\w+): round (\d+) of (\d+): (.*)", line)
+        drawn = found and sys.stderr.isatty()
+        log.info(line, extra={"quiet": bool(drawn or (found and time.monotonic() - said < 10))})
+        if drawn:
+            from tqdm import tqdm
+
+            bar = bar or tqdm(desc=found[1], total=int(found[3]), leave=False, file=sys.stderr, bar_format="{desc} {percentage:3.0f}%|{bar:20}{postfix}")
+            bar.set_postfix_str(found[4], refresh=False)
+            bar.update(int(found[2]) - bar.n)
+        elif found and time.monotonic() - said >= 10:
+            said = time.monotonic()
+
+    try:
+        yield heard
+    finally:
+        if bar is not None:
+            bar.close()
 
 
 def each(items: Sequence[T] | Iterable[T], label: str, total: int) -> Iterator[T]:

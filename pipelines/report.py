@@ -49,6 +49,7 @@ def render(facts: Mapping[str, Any]) -> str:
         "gates": [gate(row, scores.get(row.get("metric"), {})) for row in (facts.get("verdict") or {}).get("rows") or []],
         "columns": marginals(found.get("fidelity.shape", {}), facts),
         "pairs": pairs(found.get("fidelity.dependence", {})),
+        "coverage": coverage(found.get("fidelity.coverage", {})),
         "missing": missing(found.get("fidelity.missingness", {})),
         "contract": contract(facts.get("contract") or {}),
         "candidates": candidates(facts.get("fit") or {}),
@@ -185,6 +186,14 @@ def missing(details: Mapping) -> dict:
     size = max(10, math.ceil(len(rows) / 2))
     pictures = [charts.dumbbells(rows[i : i + size], top) for i in range(0, len(rows), size)]
     return {"pictures": pictures, "some": len(rows), "of": len(details.get("columns") or {}), "worst": details.get("worst") or []}
+
+
+def coverage(details: Mapping) -> dict:
+    """How large each group of real rows is among the synthetic ones."""
+    modes = details.get("modes") or []
+    rows = [(f"group {i}", m.get("real"), m.get("synthetic")) for i, m in enumerate(modes, 1)]
+    top = math.ceil(20 * max([0.05, *charts.known(v for row in rows for v in row[1:])])) / 20
+    return {"picture": charts.dumbbells(rows, top, "rows by group") if rows else "", "lost": details.get("lost")}
 
 
 def contract(results: Mapping) -> dict:

@@ -75,7 +75,12 @@ def pick(found: Mapping, keys: tuple[str, ...], where: str) -> str:
 
 def arguments(given: Mapping, where: str, family: type) -> dict:
     """Keyword arguments for a family's constructor, each of the type and sign that its default has."""
-    known = {k: p for k, p in inspect.signature(family).parameters.items() if p.default is not p.empty}
+    taken = inspect.signature(family).parameters
+    known = {k: p for k, p in taken.items() if p.default is not p.empty}
+    if any(p.kind is p.VAR_KEYWORD for p in taken.values()):  # how it is trained
+        from generators.train import Plan
+
+        known |= {k: p.replace(default=None) for k, p in inspect.signature(Plan).parameters.items()}
     for key, value in given.items():
         if key not in known:
             listed = ", ".join(known) or "no arguments"

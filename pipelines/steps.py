@@ -15,7 +15,7 @@ from generators.layout import Layout
 from generators.synthesizer import PART, Synthesizer, build
 from pipelines import gates, sources
 from pipelines.house import Run, hash_of, open_run, read_table, version_of, write_table
-from pipelines.progress import each, log
+from pipelines.progress import each, log, training
 from validation.score import Score
 
 NATURAL = "natural"  # where a condition is asked for: what the model makes without it, which fidelity is judged on
@@ -39,6 +39,11 @@ def preflight(entry) -> Run:
     train, holdout, seconds = _loaded[version]
     run.write("source.json", _facts(run, fingerprint, train, holdout) | {"seconds": seconds})
     return run
+
+
+def forget() -> None:
+    """Lets go of the tables that `preflight` has read."""
+    _loaded.clear()
 
 
 def _facts(run: Run, fingerprint: str, train: Table, holdout: Table) -> dict:
@@ -86,7 +91,8 @@ def fit(run: Run) -> dict:
     entry, start = run.entry, time.monotonic()
     train = read_table(run.real / "train.arrow")
     model = Synthesizer(entry.family, rare_below=entry.rare_below, seed=entry.seed, **entry.arguments)
-    model.fit(train, log=log.info, avoid=read_table(run.real / "holdout.arrow"), checkpoint=run.folder / ".training.safetensors")
+    with training() as heard:
+        model.fit(train, log=heard, avoid=read_table(run.real / "holdout.arrow"), checkpoint=run.folder / ".training.safetensors")
     model.check(entry.sample.where, entry.sample.balance)
     beside = run.folder / ".model"
     shutil.rmtree(beside, ignore_errors=True)

@@ -38,11 +38,11 @@ def test_a_condition_draws_from_the_distribution_given_it(model):
     """p(a, b | c) by the network when c stands first: every field sees c and what was drawn before."""
     values = torch.tensor([0.0, 0.0, 3.0]).repeat(40_000, 1)
     x = model.sample(40_000, Given(values, torch.tensor([False, False, True])), rng=rng(2))
-    codes = model.values.codes.encode(EVERY)
+    codes = model.codes.encode(EVERY)
     sees = torch.tensor([[[0.0, 0.0, 1.0], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]])
     with torch.no_grad():
         hidden = model.net(torch.nn.functional.embedding(codes, model.values.vectors()), sees).unbind(1)
-        place = codes - model.values.codes.offsets[:-1]
+        place = codes - model.codes.offsets[:-1]
         stated = sum(torch.nn.functional.linear(hidden[j], *model.values.heads()[j]).log_softmax(1).gather(1, place[:, j : j + 1])[:, 0] for j in (0, 1)).exp()
     assert (x[:, 2] == 3).all()
     assert (shares(x) - stated * (EVERY[:, 2] == 3)).abs().max() < 0.01
@@ -55,7 +55,7 @@ def test_any_order_agrees_with_the_layouts_order_on_what_it_learned(model):
     values = torch.tensor([[0.0, 0.0, float(c)] for c in range(5)])
     sees = torch.tensor([[[0.0, 0.0, 1.0]] * 3])
     with torch.no_grad():
-        codes = model.values.codes.encode(values)
+        codes = model.codes.encode(values)
         own = torch.nn.functional.linear(model.net(torch.nn.functional.embedding(codes, model.values.vectors()), sees)[:, 0], *model.values.heads()[0]).softmax(
             1
         )

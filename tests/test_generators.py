@@ -11,6 +11,7 @@ from torch import nn
 
 from generators.autoregressive import Autoregressive
 from generators.base import Density
+from generators.baselines import SDV
 from generators.diffusion import Diffusion
 from generators.flow import Flow
 from generators.gan import GAN
@@ -37,37 +38,19 @@ CONTRACT = {
     "gmm whole numbers": (GMM, STEPS, {}),
     "gmm one of k": (GMM, SINGLE, {}),
     "gmm one number": (GMM, ALONE, {}),
-    "autoregressive mixed": (Autoregressive, MIXED, TINY),
-    "autoregressive discrete": (Autoregressive, DISCRETE, TINY),
-    "autoregressive continuous": (Autoregressive, CONTINUOUS, TINY),
-    "autoregressive whole numbers": (Autoregressive, STEPS, TINY),
-    "autoregressive one of k": (Autoregressive, SINGLE, TINY),
-    "autoregressive one number": (Autoregressive, ALONE, TINY),
-    "flow mixed": (Flow, MIXED, TINY),
-    "flow discrete": (Flow, DISCRETE, TINY),
-    "flow continuous": (Flow, CONTINUOUS, TINY),
-    "flow whole numbers": (Flow, STEPS, TINY),
-    "flow one of k": (Flow, SINGLE, TINY),
-    "flow one number": (Flow, ALONE, TINY),
-    "diffusion mixed": (Diffusion, MIXED, {"passes": 60, "width": 64, "depth": 1, "steps": 10, "batch": 128}),
-    "diffusion discrete": (Diffusion, DISCRETE, {"passes": 60, "width": 64, "depth": 1, "steps": 10, "batch": 128}),
-    "diffusion continuous": (Diffusion, CONTINUOUS, {"passes": 60, "width": 64, "depth": 1, "steps": 10, "batch": 128}),
-    "diffusion whole numbers": (Diffusion, STEPS, {"passes": 60, "width": 64, "depth": 1, "steps": 10, "batch": 128}),
-    "diffusion one of k": (Diffusion, SINGLE, {"passes": 60, "width": 64, "depth": 1, "steps": 10, "batch": 128}),
-    "diffusion one number": (Diffusion, ALONE, {"passes": 60, "width": 64, "depth": 1, "steps": 10, "batch": 128}),
-    "gan mixed": (GAN, MIXED, {"passes": 300, "width": 64, "depth": 1, "noise": 16, "batch": 256, "rate": 4e-3}),
-    "gan discrete": (GAN, DISCRETE, {"passes": 300, "width": 64, "depth": 1, "noise": 16, "batch": 256, "rate": 4e-3}),
-    "gan continuous": (GAN, CONTINUOUS, {"passes": 300, "width": 64, "depth": 1, "noise": 16, "batch": 256, "rate": 4e-3}),
-    "gan whole numbers": (GAN, STEPS, {"passes": 300, "width": 64, "depth": 1, "noise": 16, "batch": 256, "rate": 4e-3}),
-    "gan one of k": (GAN, SINGLE, {"passes": 300, "width": 64, "depth": 1, "noise": 16, "batch": 256, "rate": 4e-3}),
-    "gan one number": (GAN, ALONE, {"passes": 300, "width": 64, "depth": 1, "noise": 16, "batch": 256, "rate": 4e-3}),
-    "vae mixed": (VAE, MIXED, {"passes": 60, "width": 64, "latent": 8, "modes": 16, "batch": 128}),
-    "vae discrete": (VAE, DISCRETE, {"passes": 60, "width": 64, "latent": 8, "modes": 16, "batch": 128}),
-    "vae continuous": (VAE, CONTINUOUS, {"passes": 60, "width": 64, "latent": 8, "modes": 16, "batch": 128}),
-    "vae whole numbers": (VAE, STEPS, {"passes": 60, "width": 64, "latent": 8, "modes": 16, "batch": 128}),
-    "vae one of k": (VAE, SINGLE, {"passes": 60, "width": 64, "latent": 8, "modes": 16, "batch": 128}),
-    "vae one number": (VAE, ALONE, {"passes": 60, "width": 64, "latent": 8, "modes": 16, "batch": 128}),
 }
+LAYOUTS = {"mixed": MIXED, "discrete": DISCRETE, "continuous": CONTINUOUS, "whole numbers": STEPS, "one of k": SINGLE, "one number": ALONE}
+EVERYWHERE = {
+    "autoregressive": (Autoregressive, TINY),
+    "flow": (Flow, TINY | {"decay": 0.3}),
+    "vae": (VAE, {"passes": 60, "width": 64, "latent": 8, "modes": 16, "batch": 128}),
+    "gan": (GAN, {"passes": 300, "width": 64, "depth": 1, "noise": 16, "batch": 256, "rate": 4e-3}),
+    "diffusion": (Diffusion, {"passes": 60, "width": 64, "depth": 1, "steps": 20, "batch": 64, "dropout": 0.0}),
+    "sdv": (SDV, {}),
+}
+CONTRACT |= {f"{name} {kind}": (family, layout, tiny) for name, (family, tiny) in EVERYWHERE.items() for kind, layout in LAYOUTS.items()}
+CONTRACT |= {f"sdv {model}": (SDV, MIXED, {"model": model, "epochs": 5}) for model in ("ctgan", "tvae")}
+ROOM = {SDV: 4}  # how much less a baseline need be like the data
 N = 1500
 
 
@@ -89,6 +72,8 @@ def data(layout: Layout, n: int = N, seed: int = 0) -> torch.Tensor:
 def case(request):
     """(fitted model, its class, layout, arguments): fitted once for the whole contract."""
     family, layout, arguments = CONTRACT[request.param]
+    if family is SDV:
+        pytest.importorskip("ctgan")
     return fit(family, layout, arguments), family, layout, arguments
 
 
@@ -126,16 +111,18 @@ def test_samples_are_rows_of_the_layout(case):
 
 def test_samples_are_like_the_data(case):
     """Margins, and correlations, which the hidden group makes."""
-    model, _, layout, _ = case
-    real, x = data(layout, 20_000, seed=2), model.sample(20_000, rng=rng())
+    model, family, layout, arguments = case
+    if "epochs" in arguments:
+        pytest.skip("a baseline of a few epochs; test_baselines.py compares it with its library")
+    real, x, room = data(layout, 20_000, seed=2), model.sample(20_000, rng=rng()), ROOM.get(family, 1)
     for i in layout.discrete:
         share = [torch.bincount(v[:, i].long(), minlength=layout.fields[i].classes) / len(v) for v in (real, x)]
-        assert (share[0] - share[1]).abs().max() < 0.05
+        assert (share[0] - share[1]).abs().max() < 0.05 * room
     for i in layout.continuous:
         levels = torch.linspace(0.05, 0.95, 19)
-        assert (torch.quantile(real[:, i], levels) - torch.quantile(x[:, i], levels)).abs().max() < 0.25
+        assert (torch.quantile(real[:, i], levels) - torch.quantile(x[:, i], levels)).abs().max() < 0.25 * room
     if len(layout) > 1:
-        assert (torch.corrcoef(real.t()) - torch.corrcoef(x.t())).abs().max() < 0.12
+        assert (torch.corrcoef(real.t()) - torch.corrcoef(x.t())).abs().max() < 0.12 * room
 
 
 def test_same_stream_same_bytes(case):
@@ -148,9 +135,10 @@ def test_same_stream_same_bytes(case):
 def test_leaves_no_trace_outside(case):
     """Neither the global random streams, nor the number of threads, nor the data that it learned from."""
     _, family, layout, arguments = case
+    short = {"epochs": 1} if family is SDV else {"passes": 1}
     x, held_out = data(layout), data(layout, 300, seed=1)
     before = x.clone(), held_out.clone(), torch.get_rng_state(), np.random.get_state()[1].copy(), torch.get_num_threads()
-    model = family(layout, **arguments | {"passes": 1}).fit(x, held_out, rng=rng())
+    model = family(layout, **arguments | short).fit(x, held_out, rng=rng())
     model.sample(10, rng=rng())
     after = x, held_out, torch.get_rng_state(), np.random.get_state()[1], torch.get_num_threads()
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))

@@ -410,7 +410,7 @@ def test_same_bytes_in_any_process_on_any_number_of_threads():
         ({"bins": 2.5}, "bins: found 2.5"),
         ({"passes": 0}, "passes: found 0"),
         ({"passes": 10**9}, "passes: found 1000000000"),
-        ({"join": -1}, "join: found -1, expected nats"),
+        ({"join": -1}, "join: found -1, expected a number from 0"),
     ],
 )
 def test_bad_arguments(arguments, message):

@@ -52,6 +52,26 @@ def test_a_killed_run_goes_on_after_the_last_finished_step(project):
     assert code == 0 and model.stat().st_mtime_ns == before
 
 
+def test_a_run_killed_in_the_middle_of_training_ends_with_the_same_weights(project, tmp_path_factory):
+    entry = ENTRY + "  generator: {autoregressive: {passes: 40, width: 64, patience: 100}}\n"
+    config = lay(project, entry)
+    process = spawn(config)
+    until = time.monotonic() + 120
+    logs = (project / "runs").glob
+    while not any("round 3 of 40" in p.read_text() for p in logs("ward/*/log.txt")) and time.monotonic() < until and process.poll() is None:
+        time.sleep(0.005)
+    process.kill()
+    process.communicate()
+    assert not list((project / "runs").glob("ward/*/model"))
+    _, result = run(config)
+    log = Path(result["run"] if Path(result["run"]).is_absolute() else project / result["run"], "log.txt").read_text()
+    assert "round 40 of 40" in log and log.count("round 1 of 40") == 1  # the first process's; the second one went on
+    other = lay(tmp_path_factory.mktemp("whole"), entry)
+    run(other)
+    weights = [next(c.parent.glob("runs/ward/*/model/weights.safetensors")).read_bytes() for c in (config, other)]
+    assert weights[0] == weights[1]
+
+
 def test_rows_that_a_killed_run_left_go_when_any_pipeline_starts_unless_it_runs_elsewhere(tmp_path):
     entry = load_entry(lay(tmp_path), "ward")
     run = open_run(entry, "a" * 12)

@@ -21,6 +21,7 @@ def lazily(path: str):
 JUDGES = {
     "fidelity.shape": lazily("validation.marginals:shape"),
     "fidelity.dependence": lazily("validation.dependence:dependence"),
+    "fidelity.coverage": lazily("validation.coverage:coverage"),
     "fidelity.missingness": lazily("validation.missingness:missingness"),
     "fidelity.detection": lazily("validation.detection:detection"),
     "utility.target": lazily("validation.utility:target"),

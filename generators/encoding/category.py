@@ -1,8 +1,9 @@
-"""Category: a column with named values (booleans too) as one one-of-k field."""
+"""Category: a column with named values (booleans too) as one one-of-k field, or three where there are very many values."""
 
 from __future__ import annotations
 
 import base64
+import math
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,19 @@ import pyarrow.compute as pc
 from generators.data import Column, DataError
 from generators.layout import Field
 
+MANY = 1024  # values that one field holds, at most
+TOP = 254  # where there are more: the most common ones, which are classes of the first field by themselves
+
 
 class Category:
     """One field: the kept values, then missing (where the source has nulls), then rare (where it has rare values).
 
     A value is kept if at least `rare_below` subjects hold it. Rare comes back as a kept value drawn by its share, so
     that the name of a rare value is needed nowhere.
+
+    Of very many values only the most common are classes of the first field, whose class 0 says that it is another one. That
+    one is a number of two digits, a field each, which count where the first field is 0. They are numbered in the order of the
+    alphabet, so that values with a common beginning (codes of diseases, postal codes) share their first digit.
     """
 
     def __init__(self, column: Column, arrow: pa.Field, rare_below: int):
@@ -26,10 +34,13 @@ class Category:
     def fit(self, values: pa.ChunkedArray, subjects: np.ndarray) -> Category:
         codes, distinct = _codes(values)
         present = codes >= 0
-        held = np.unique(np.stack([codes[present], subjects[present]], 1), axis=0)[:, 0]
+        width = int(subjects.max(initial=0)) + 1
+        held = np.unique(codes[present] * width + subjects[present]) // width
         keep = np.flatnonzero(np.bincount(held, minlength=len(distinct)) >= self.k)
         rows = np.bincount(codes[present], minlength=len(distinct))[keep]
         order = np.argsort(-rows, kind="stable")
+        if len(keep) > MANY:  # neighbours in the alphabet belong together, as codes with a common beginning do
+            order = np.concatenate([order[:TOP], sorted(order[TOP:], key=lambda i: distinct[keep[i]])])
         if pa.types.is_dictionary(self.type) and self.type.ordered:
             place = {_key(v): i for i, v in enumerate(values.combine_chunks().dictionary.to_pylist())}
             order = np.argsort([place[_key(distinct[i])] for i in keep])
@@ -44,8 +55,40 @@ class Category:
         return self
 
     @property
+    def classes(self) -> int:
+        """Codes of values: the kept ones, missing, rare; at least one."""
+        return max(len(self.values) + self.missing + self.rare, 1)
+
+    @property
+    def digit(self) -> int | None:
+        """How many last digits there are, where a value is not one field."""
+        return math.isqrt(self.classes - TOP - 1) + 1 if self.classes > MANY else None
+
+    @property
     def fields(self) -> list[Field]:
-        return [Field(classes=max(len(self.values) + self.missing + self.rare, 1))]
+        if self.digit is None:
+            return [Field(classes=self.classes)]
+        others = self.classes - TOP
+        return [Field(classes=TOP + 1), Field(classes=-(-others // self.digit), gate=0), Field(classes=self.digit, gate=0)]
+
+    def _split(self, codes: np.ndarray) -> np.ndarray:
+        """codes (rows,) -> (rows, fields) float32. Missing and rare are the last codes, and the first classes by themselves."""
+        if self.digit is None:
+            return codes[:, None].astype(np.float32)
+        special = self.missing + self.rare
+        alone = np.where(codes >= len(self.values), codes - len(self.values), codes + special)  # missing and rare first, then the common
+        common = alone < TOP
+        other = np.where(common, 0, alone - TOP)
+        return np.column_stack([np.where(common, alone + 1, 0), other // self.digit, other % self.digit]).astype(np.float32)
+
+    def _join(self, x: np.ndarray) -> np.ndarray:
+        """(rows, fields), whatever it holds -> codes (rows,)."""
+        whole = [np.clip(np.rint(x[:, i]), 0, f.classes - 1).astype(np.int64) for i, f in enumerate(self.fields)]
+        if self.digit is None:
+            return whole[0]
+        special = self.missing + self.rare
+        alone = np.where(whole[0] > 0, whole[0] - 1, np.minimum(TOP + whole[1] * self.digit + whole[2], self.classes - 1))
+        return np.where(alone < special, alone + len(self.values), alone - special)
 
     def encode(self, values: pa.ChunkedArray, rng: np.random.Generator) -> np.ndarray:
         codes, distinct = _codes(values)
@@ -53,10 +96,10 @@ class Category:
         missing = len(self.values)
         other = missing + self.missing if self.rare else 0
         place = np.array([known.get(_key(v), other) for v in distinct] + [missing if self.missing else other])
-        return place[codes][:, None].astype(np.float32)  # code -1, null, is the last place
+        return self._split(place[codes])  # code -1, null, is the last place
 
     def decode(self, x: np.ndarray, rng: np.random.Generator, start: int) -> pa.Array:
-        codes = np.clip(np.rint(x[:, 0]), 0, self.fields[0].classes - 1).astype(np.int64)
+        codes = self._join(x)
         if self.rare and self.values:
             rare = codes == len(self.values) + self.missing
             codes[rare] = rng.choice(len(self.values), size=int(rare.sum()), p=np.array(self.rows) / sum(self.rows))
@@ -69,14 +112,14 @@ class Category:
     def request(self, value: Any) -> np.ndarray:
         """A value asked for, as its fields. Raises DataError where no row can have it."""
         if value is None and self.missing:
-            return np.array([len(self.values)], dtype=np.float32)
+            return self._split(np.array([len(self.values)]))[0]
         same = [i for i, v in enumerate(self.values) if _key(v) == _key(value)] or [i for i, v in enumerate(self.values) if str(v) == str(value)]
         if value is None or not same:
             raise DataError(
                 f"column {self.name!r}: the value asked for cannot be met by any row; expected "
                 f"{'null or ' if self.missing else ''}one of the {len(self.values)} values held by at least {self.k} subjects"
             )
-        return np.array(same[:1], dtype=np.float32)
+        return self._split(np.array(same[:1]))[0]
 
     @property
     def protected(self) -> dict:

@@ -58,9 +58,10 @@ class TableEncoder:
 
     def encode(self, data: Table, *, rng: torch.Generator) -> Tensor:
         """(rows, fields) float32."""
-        stream = _numpy(rng)
-        parts = [column.encode(data.column(name), stream) for name, column in self.columns.items()]
-        return torch.from_numpy(np.concatenate(parts, 1).astype(np.float32, copy=False))
+        stream, x = _numpy(rng), np.empty((len(data), len(self.layout)), dtype=np.float32)
+        for name, column in self.columns.items():
+            x[:, self.places[name]] = column.encode(data.column(name), stream)
+        return torch.from_numpy(x)
 
     def decode(self, x: Tensor, *, rng: torch.Generator, start: int = 0) -> Table:
         stream, values = _numpy(rng), x.cpu().numpy()

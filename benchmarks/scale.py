@@ -1,0 +1,117 @@
+"""Large tables: `python benchmarks/scale.py [--only sampling long wide many]` prints the README's table of size.
+
+Needs LIKENESS_DATA, a folder with adult_train.csv. Every line is a process of its own: seconds, and its peak memory beside
+what `--dry-run` said before.
+
+    sampling  rows drawn from a saved model into Parquet, a hundred thousand and a million
+    long      five million rows: adult again and again with noise on its numbers; read, fitted for a fixed time, drawn, judged
+    wide      500 columns
+    many      a category of 300,000 values
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ROOT = Path(__file__).parents[1]
+LONG, PART = 5_000_000, 250_000
+
+
+def measured(folder: Path, *arguments: str) -> tuple[float, float, str]:
+    """(seconds, peak MB, what was printed) of a `likeness` command."""
+    command = [sys.executable, "-m", "pipelines", *arguments]
+    start = time.monotonic()
+    process = subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True)
+    out = process.stdout.read()
+    _, status, used = os.wait4(process.pid, 0)
+    if os.waitstatus_to_exitcode(status) > 1:
+        sys.exit(f"{' '.join(arguments)} failed")
+    return time.monotonic() - start, used.ru_maxrss / 1024, out
+
+
+def run(folder: Path, entry: str) -> dict:
+    """One run of an entry: what was foretold and what it took."""
+    (folder / "flows.yaml").write_text(f"t:\n{entry}")
+    foretold = re.search(r"about +(\d+) MB and (\d+) s", measured(folder, "run", "t", "--dry-run")[2])
+    seconds, peak, out = measured(folder, "run", "t", "--json")
+    result = json.loads(out.strip().splitlines()[-1])
+    steps = json.loads((folder / result["run"] / "facts.json").read_text())["steps"]
+    return {"verdict": result["verdict"], "s": seconds, "peak MB": peak, "foretold MB": float(foretold[1]), "foretold s": float(foretold[2])} | {
+        f"{k} s": v for k, v in steps.items()
+    }
+
+
+def sampling(folder: Path, data: Path) -> Iterator[tuple[str, dict]]:
+    for family in ("autoregressive", "gmm"):
+        (folder / "flows.yaml").write_text(f"t:\n  source: {{table: {data}/adult_train.csv, target: income}}\n  generator: {family}\n")
+        out = measured(folder, "run", "t", "--json")[2]
+        model = folder / json.loads(out.strip().splitlines()[-1])["run"] / "model"
+        for rows in (100_000, 1_000_000):
+            seconds, peak, _ = measured(folder, "sample", str(model), "--rows", str(rows), "--out", f"{family}-{rows}")
+            yield f"{family}, {rows:,} rows drawn", {"rows a second": rows / seconds, "s": seconds, "peak MB": peak}
+
+
+def long(folder: Path, data: Path) -> Iterator[tuple[str, dict]]:
+    adult, rng = pd.read_csv(data / "adult_train.csv"), np.random.default_rng(0)
+    numbers = adult.select_dtypes("number").columns
+    (folder / "long").mkdir()
+    for i in range(LONG // PART):
+        rows = adult.sample(PART, replace=True, random_state=i)
+        for name in numbers:
+            shift = rng.normal(0, 0.02 * adult[name].std(), PART) * (rows[name] != 0)
+            rows[name] = (rows[name] + shift).round().clip(lower=0).astype(int)
+        pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), folder / "long" / f"part-{i:03d}.parquet")
+    yield f"{LONG:,} rows, autoregressive for 5 minutes", run(folder, "  source: {table: long, target: income}\n  generator: {autoregressive: {minutes: 5}}\n")
+
+
+def wide(folder: Path, data: Path) -> Iterator[tuple[str, dict]]:
+    rng = np.random.default_rng(0)
+    hidden = rng.normal(size=(5000, 20))
+    numbers = hidden @ rng.normal(size=(20, 400)) + rng.normal(size=(5000, 400))
+    words = ((hidden @ rng.normal(size=(20, 100)))[:, :, None] + rng.gumbel(size=(5000, 100, 5))).argmax(2)
+    columns = {f"n{i}": numbers[:, i] for i in range(400)} | {f"w{i}": np.array(list("abcde"))[words[:, i]] for i in range(100)}
+    pq.write_table(pa.table(columns), folder / "wide.parquet")
+    for family in ("gmm", "autoregressive"):
+        yield f"5,000 rows of 500 columns, {family}", run(folder, f"  source: {{table: wide.parquet}}\n  generator: {family}\n")
+
+
+def many(folder: Path, data: Path) -> Iterator[tuple[str, dict]]:
+    rng, values, rows = np.random.default_rng(0), 300_000, 3_000_000
+    share = 1 / (1000 + np.arange(values))
+    code = rng.choice(values, rows, p=share / share.sum())
+    columns = {"code": pa.array([f"K{c:06d}" for c in code]).dictionary_encode(), "age": rng.integers(18, 90, rows) + (code % 10), "group": code // 30_000}
+    pq.write_table(pa.table(columns), folder / "many.parquet")
+    entry = "  source: {table: many.parquet, columns: {code: {kind: category}, group: {kind: category}}}\n  privacy: {rare_below: 3}\n"
+    for generator in ("gmm", "{autoregressive: {minutes: 2}}"):
+        yield f"{rows:,} rows, {values:,} values, {generator.strip('{}')}", run(folder, f"{entry}  generator: {generator}\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = {"sampling": sampling, "long": long, "wide": wide, "many": many}
+    parser.add_argument("--only", nargs="*", default=list(parts), choices=list(parts))
+    asked = parser.parse_args()
+    if not os.environ.get("LIKENESS_DATA"):
+        sys.exit("LIKENESS_DATA is not set, expected a folder with the real tables")
+    for name in asked.only:
+        with tempfile.TemporaryDirectory() as folder:
+            for label, found in parts[name](Path(folder), Path(os.environ["LIKENESS_DATA"]).resolve()):
+                print(f"{label}: " + ", ".join(f"{k} {v:,.0f}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items()), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""What arguments of generators may be. Each raises ValueError with the name, what was found and what was expected."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def whole(least: int = 1, **named: Any) -> None:
+    """Whole numbers, or None where it stands for a default."""
+    for name, value in named.items():
+        if value is not None and not (isinstance(value, int) and not isinstance(value, bool) and least <= value <= 1_000_000):
+            raise ValueError(f"{name}: found {value!r}, expected a whole number, {least} or more")
+
+
+def number(low: float = 0.0, high: float = math.inf, **named: Any) -> None:
+    """Numbers from low to high, or None where it stands for a default."""
+    for name, value in named.items():
+        fine = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high and math.isfinite(value)
+        if value is not None and not fine:
+            raise ValueError(f"{name}: found {value!r}, expected a number from {low:g}" + (f" to {high:g}" if high < math.inf else ""))

@@ -1,0 +1,147 @@
+"""One run from its source to what it leaves, whoever carries out the steps: Prefect's tasks (flows.py), or this process alone."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from generators.data import DataError
+from pipelines import gates, publish, report, steps
+from pipelines.config import Entry
+from pipelines.house import Run, digest, hash_of, replace
+from pipelines.progress import log, to_file
+from validation.score import Score
+
+RETRIES = 2  # of reading and of writing, seconds apart
+
+
+class StepError(RuntimeError):
+    """A step that broke. Says where, never what a library said: that may quote the data."""
+
+
+class Plain:
+    """The steps of one run, done here and now, and how long each took."""
+
+    def __init__(self, run: Run):
+        self.run, self.seconds = run, {}
+
+    def once(self, function: Callable, key: str) -> dict:
+        """A step that need not be done again on the same."""
+        return self.safely(function)()
+
+    def always(self, function: Callable, retries: int = 0, *arguments: Any) -> Any:
+        """A step that reads or writes outside."""
+        return self.safely(function, *arguments)()
+
+    def safely(self, function, *arguments: Any):
+        def step():
+            start = time.monotonic()
+            try:
+                return function(self.run, *arguments)
+            except (DataError, OSError):
+                raise
+            except Exception as problem:
+                raise StepError(f"{function.__name__}: {type(problem).__name__} at {where(problem)}") from None
+            finally:
+                self.seconds[function.__name__] = time.monotonic() - start
+
+        return step
+
+
+def where(problem: BaseException) -> str:
+    """The deepest place inside this program, as file:line."""
+    place, frame = "?", problem.__traceback__
+    while frame is not None:
+        path = Path(frame.tb_frame.f_code.co_filename)
+        if path.parent.name in ("generators", "encoding", "validation", "privacy", "pipelines"):
+            place = f"{path.parent.name}/{path.name}:{frame.tb_lineno}"
+        frame = frame.tb_next
+    return place
+
+
+def carry_out(entry: Entry, steps_of: Callable[[Run], Plain] = Plain, publishing: bool = True) -> tuple[Run, dict]:
+    """Does all that an entry says; returns the run and all that is known of it. publishing: where the verdict is PASS."""
+    start = time.monotonic()
+    run = steps.preflight(entry)
+    publish.writable(entry)
+    run.clean()
+    with to_file(run.folder / "log.txt"):
+        try:
+            facts = _facts(run, steps_of(run), start, publishing)
+        finally:
+            run.clean()
+        log.info("%s: %s", entry.name, facts["verdict"]["verdict"])
+        for reason in facts["verdict"]["reasons"]:
+            log.info("  %s", reason)
+    run.write("result.json", _summary(run, facts))
+    return run, facts
+
+
+def _facts(run: Run, tasks: Plain, start: float, publishing: bool) -> dict:
+    """Does the work. Everything that is known of the run afterwards, as the report shows it."""
+    key = digest(run.version)
+    before = run.read("facts.json") if (run.folder / "facts.json").is_file() and _whole(run) else None
+    if before is not None:
+        facts = dict(before)
+        log.info("%s: nothing has changed since %s; nothing to do", run.entry.name, facts["created"])
+    else:
+        tasks.always(steps.ingest, RETRIES)
+        tasks.once(steps.contract, key)
+        tasks.once(steps.fit, key)
+        tasks.once(steps.sample, key)
+        tasks.once(steps.judge, key)
+        facts = _judged(run)
+        facts |= {"created": publish.now(), "steps": {"read": facts["source"]["seconds"]} | tasks.seconds}
+        facts |= {"software": _software(), "device": facts["fit"]["device"], "published": None}
+    if facts["verdict"]["verdict"] == gates.PASS and publishing:
+        facts["published"] = tasks.always(publish.publish, RETRIES, facts)
+    seconds = {"seconds": time.monotonic() - start}
+    if facts != before:
+        facts |= seconds
+        run.write("scores.json", {"scores": facts["scores"], "verdict": facts["verdict"]})
+        replace(run.folder / "report.html", report.render(facts))
+        run.write("facts.json", facts | {"model": hash_of(run.folder / "model"), "data": hash_of(run.folder / "data")})
+    return facts | seconds
+
+
+def _whole(run: Run) -> bool:
+    """Whether a finished run still has its model, its rows and its report."""
+    facts = run.read("facts.json")
+    return (run.folder / "report.html").is_file() and all(
+        (run.folder / name).is_dir() and hash_of(run.folder / name) == facts.get(name) for name in ("model", "data")
+    )
+
+
+def _judged(run: Run) -> dict:
+    """Scores against gates, and the contract."""
+    entry, source, judged = run.entry, run.read("source.json"), run.read("judged.json")
+    fit, schema = run.read("model/fit.json"), steps.schema_of(run)
+    verdict = gates.verdict([Score(**{k: v for k, v in s.items() if k != "seconds"}) for s in judged["scores"]], gates.gates(schema, entry.gates))
+    verdict = gates.with_contract(verdict, judged["contract"])
+    return {
+        "name": entry.name, "version": run.version, "config": entry.to_json(), "config_hash": entry.digest, "source": source,
+        "fit": fit, "protected": {"rare_below": entry.rare_below, "columns": fit["protected"]}, "sample": run.read("sample.json"),
+        "contract": judged["contract"], "scores": judged["scores"], "verdict": verdict.to_json(),
+    }  # fmt: skip
+
+
+def _software() -> dict:
+    found = {"python": platform.python_version()}
+    for name in ("likeness", "torch", "numpy", "pandas", "pyarrow", "scikit-learn", "prefect", "great-expectations", "sdv"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _summary(run: Run, facts: dict) -> dict:
+    return {
+        "name": run.entry.name, "version": run.version, "verdict": facts["verdict"]["verdict"], "published": facts["published"],
+        "run": str(run.folder), "seconds": round(facts["seconds"], 1), "rows": facts["sample"]["rows"],
+        "scores": {s["name"]: s["value"] for s in facts["scores"]}, "reasons": facts["verdict"]["reasons"],
+    }  # fmt: skip
