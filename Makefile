@@ -34,6 +34,8 @@ $(VENV)/installed-dev: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/main_job.py
+	$(BIN)/python benchmarks/tables.py
+	$(BIN)/python benchmarks/scale.py
 
 clean:
-	rm -rf $(VENV) .prefect runs published
+	rm -rf $(VENV) .prefect runs published benchmarks/.venvs

@@ -12,23 +12,15 @@ Masked autoregressive flow for density estimation; G. Papamakarios, T. Pavlakou,
 from __future__ import annotations
 
 import math
-from itertools import count
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from generators.arguments import number, whole
-from generators.codes import Codes
-from generators.heads import Values, even, spread
-from generators.layout import Layout
-from generators.nets import AnyOrder
-from generators.neural import Neural
-from generators.train import Plan
+from generators.heads import even, spread
+from generators.ordered import Ordered
 
-CHUNK = 8192  # held-out rows that go through the network at a time
-SILVER = 0.4142135623730950  # steps from chunk to chunk of rows that spread random numbers evenly
 LEAST = 1e-4  # share of a spline that a bin has at least, in all bins together
 SLOPE = math.log(math.e - 1)  # softplus of it is 1
 END = 1e-6  # the tails of the normal that are cut off
@@ -42,31 +34,14 @@ class Knots(NamedTuple):
     slope: Tensor
 
 
-class Flow(Neural):
-    """layout: what a row is.
+class Flow(Ordered):
+    """Arguments: see Ordered. bins: of a spline."""
 
-    width:   hidden units; None: 256, or 128 for fewer than 5,000 rows
-    bins:    of a spline, of equal probability to begin with, at most; None: one for 200 rows, 8 to 64
-    dropout: share of hidden units that are left out while training
-    ordered: share of the rows that are learned from in the layout's order
-    asked:   of train.Plan, passes and minutes above all
-    """
-
-    def __init__(self, layout: Layout, width: int | None = None, bins: int | None = None, dropout: float = 0.4, ordered: float = 0.75, **asked: Any):
-        super().__init__(layout, asked)
-        whole(width=width, bins=bins), number(high=1, dropout=dropout, ordered=ordered)
-        self.width, self.bins, self.dropout, self.ordered = width, bins, dropout, ordered
-
-    def plan(self, n: int) -> Plan:
-        few = max(30_000 / max(n, 1), 1)
-        return Plan(passes=10 * few**0.25, batch=min(max(n // 50, 32), 256), rate=0.015, decay=few**0.4)
-
-    def sizes(self, n: int) -> dict:
-        return {"width": self.width or (256 if n >= 5000 else 128), "bins": self.bins or min(max(n // 200, 8), 64)}
+    def bins_for(self, n: int) -> int:
+        return min(max(n // 200, 8), 64)
 
     def build(self, width: int, bins: int) -> None:
-        self.codes = Codes.single(self.layout, bins)
-        self.values, self.net = Values(self.codes, width), AnyOrder(len(self.layout), width, self.dropout)
+        super().build(width, bins)
         sizes = self.codes.offsets.diff().tolist()
         self.shape = nn.ModuleDict({str(j): nn.Linear(width, 2 * sizes[j] + 1) for j in self.layout.continuous})  # widths and slopes
         for layer in self.shape.values():
@@ -80,10 +55,9 @@ class Flow(Neural):
         x, y = (torch.cat([v[:, :-1], torch.ones_like(v[:, :1])], 1) for v in (x, y))
         return Knots(x, y, F.softplus(slopes + SLOPE) + LEAST)
 
-    def _nats(self, codes: Tensor, u: Tensor, sees: Tensor) -> Tensor:
-        """(n,): minus the sum over fields that are switched on of log p(u_j, or class | what j sees)."""
+    def nats(self, codes: Tensor, x: Tensor, sees: Tensor) -> Tensor:
         hidden, heads, total = self.net(F.embedding(codes, self.values.vectors()), sees), self.values.heads(), 0.0
-        within = self.codes.within(codes)
+        within, u = self.codes.within(codes), _share(x)
         for j, field in enumerate(self.layout.fields):
             logits = F.linear(hidden[:, j], *heads[j])
             if field.classes:
@@ -93,44 +67,18 @@ class Flow(Neural):
                 total = total - slope * (within[:, j] != -100)
         return total
 
-    def objective(self, x: Tensor, held_out: Tensor, rng: torch.Generator):
-        rows = self.codes.encode(x, torch.int32)
-        self.values.start(rows)
-        loss = lambda i, done: self._nats(rows[i].long(), _share(x[i]), self.net.orders(len(i), self.ordered)).mean()  # noqa: E731
-        return {"": loss}, lambda: self.log_prob(held_out)
+    def density(self, x: Tensor) -> Tensor:
+        phi = (-0.5 * x**2 - 0.5 * math.log(2 * math.pi)) * self.layout.active(x)
+        return phi[:, self.layout.continuous].sum(1)
 
-    @torch.no_grad()
-    def log_prob(self, x: Tensor) -> Tensor:
-        """(n, fields) -> (n,) nats, in the layout's order."""
-        phi = (-0.5 * x**2 - 0.5 * math.log(2 * math.pi)) * self.layout.active(x)  # what turns a density over u into one over x
-        natural = self.net.natural()
-        nats = torch.cat([self._nats(self.codes.encode(part), _share(part), natural) for part in x.split(CHUNK)])
-        return phi[:, self.layout.continuous].sum(1) - nats
-
-    def drawer(self, known: Tensor, rng: torch.Generator):
-        """Field by field in the layout's order, what is known first."""
-        order = torch.cat([known.nonzero()[:, 0], (~known).nonzero()[:, 0]]).tolist()
-        start, chunks = torch.rand(len(known), generator=rng, dtype=torch.double), count()
-        vectors, heads = self.values.vectors(), self.values.heads()
-
-        def fill(codes: Tensor, inside: Tensor) -> int:
-            begin = ((start + next(chunks) * SILVER) % 1).tolist()
-
-            def pick(j: int, hidden: Tensor) -> Tensor:
-                logits = F.linear(hidden, *heads[j])
-                if self.layout.fields[j].classes:
-                    value = spread(logits.softmax(1), begin[j])
-                else:
-                    u = _inverse(even(logits.softmax(1), begin[j]), self._knots(j, hidden, logits))
-                    ends = torch.special.ndtr(self.codes.edges[j].double())
-                    value = torch.bucketize(u, ends[1:-1])
-                    inside[:, j] = (u - ends[value]) / (ends[value + 1] - ends[value])
-                return self.codes.gated(j, self.codes.offsets[j] + value, codes)
-
-            self.net.draw(codes, order, int(known.sum()), vectors, pick)
-            return len(codes)
-
-        return fill
+    def value(self, j: int, hidden: Tensor, head: tuple[Tensor, Tensor], start: float, inside: Tensor) -> Tensor:
+        logits = F.linear(hidden, *head)
+        if self.layout.fields[j].classes:
+            return spread(logits.softmax(1), start)
+        u, ends = _inverse(even(logits.softmax(1), start), self._knots(j, hidden, logits)), torch.special.ndtr(self.codes.edges[j].double())
+        value = torch.bucketize(u, ends[1:-1])
+        inside[:, j] = (u - ends[value]) / (ends[value + 1] - ends[value])
+        return value
 
 
 def _share(x: Tensor) -> Tensor:

@@ -130,12 +130,13 @@ class GMM(nn.Module):
         else:
             asked, which = torch.unique(given.values, dim=0, return_inverse=True)
             groups = [Given(row[None], given.mask) for row in asked]
-        for g, one in enumerate(groups):
+        weights = [self.log_pi if one is None else self.log_pi + sum(leaf.log_given(one) for leaf in self.leaves) for one in groups]
+        possible = torch.tensor([bool(torch.isfinite(w).any()) for w in weights])
+        if not possible.all():
+            raise ValueError(f"{int(possible[which].sum())} of {n} rows can be as asked: the model gives the others no probability")
+        for g, (one, log_p) in enumerate(zip(groups, weights, strict=True)):
             rows = torch.nonzero(which == g)[:, 0]
             rows = rows[torch.randperm(len(rows), generator=rng)]
-            log_p = self.log_pi if one is None else self.log_pi + sum(leaf.log_given(one) for leaf in self.leaves)
-            if not torch.isfinite(log_p).any():
-                raise ValueError("no row can meet the condition: the model gives it no probability")
             share = torch.softmax(log_p.double(), 0).cumsum(0)
             u = (torch.arange(len(rows), dtype=torch.double) + torch.rand(1, generator=rng, dtype=torch.double)) / max(len(rows), 1)
             k = torch.bucketize(u * share[-1], share).clamp_max(len(share) - 1)

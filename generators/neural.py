@@ -109,7 +109,7 @@ class Neural(nn.Module):
         self.cpu()
         weights = sum(p.numel() for p in self.parameters())
         values, hidden = self.codes.size, len(self.layout) * (self.width or self.sizes(n).get("width", 256))
-        held = 4 * (7 * weights + 6 * plan.batch * (values + hidden) + 3 * TABLE) + 12 * n * len(self.layout)
+        held = 1e8 + 4 * (7 * weights + 6 * plan.batch * (values + hidden) + 2 * min(TABLE, n * hidden)) + 12 * n * len(self.layout)
         return min(min(spent) * plan.passes * max(n // plan.batch, 1), 60 * (plan.minutes or 1e9)), held
 
     def structure(self) -> dict:

@@ -8,7 +8,8 @@ from pipelines.asked import CELL
 from pipelines.config import Entry
 from pipelines.publish import writable
 
-BASE_MB = 750  # what Python, torch, scikit-learn and Great Expectations take
+BASE_MB = 590  # what Python, torch, scikit-learn and Great Expectations take
+JUDGES_MB, JUDGED = 300, 15_000  # what judges take, and of how many rows or more
 LOOK = 4000  # rows on which a generator is tried
 BASE_S = 20  # seconds: starting Prefect, importing, judging a small table
 
@@ -28,7 +29,8 @@ def plan(entry: Entry) -> str:
     some = torch.randperm(len(train), generator=torch.Generator().manual_seed(entry.seed))[:LOOK].numpy()
     fitting, held = model.cost(encoder.encode(train.take(some), rng=torch.Generator().manual_seed(entry.seed)), len(train))
     cells = len(train.schema.columns) * (len(train) + len(holdout) + rows)
-    memory = BASE_MB + (2 * (train.values.nbytes + holdout.values.nbytes) + max(held, CELL * rows * len(train.schema.columns))) / 1e6
+    judged = 1e6 * JUDGES_MB * min(rows / JUDGED, 1) + CELL * rows * len(train.schema.columns)
+    memory = BASE_MB + (2 * (train.values.nbytes + holdout.values.nbytes) + max(held, judged)) / 1e6
     seconds = BASE_S + fitting + 2e-5 * cells
     lines = [
         f"{entry.name}: {entry.source.kind} {entry.source.location}",

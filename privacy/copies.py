@@ -2,7 +2,8 @@
 
 A synthetic row s is a copy of a block of training rows T, not of an equally large control block H, where
 d(s, T) <= d(s, H) / 10: identical, or ten times nearer to somebody it was made from than to any stranger.
-value = sum over the training blocks of (share of copies of T - share of "copies" of H); no unit, chance gives 0.
+value = sum over the training blocks of (share of copies of T - share of "copies" of H); no unit, chance gives 0. Of many
+blocks ten are looked at, at random, and stand for all.
 The control is the holdout; the training table is cut into blocks of its size, since a larger table is nearer to all.
 Distance to the closest record is no privacy claim: "The DCR Delusion", Yao, Krčo, Ganev and de Montjoye, 2025,
 https://arxiv.org/abs/2505.01524
@@ -19,29 +20,30 @@ from validation.resampling import interval, looked_at, sample, split, too_few, w
 from validation.score import Score
 
 NEARER, MOST, DRAWS = 10.0, 5_000, 200
-BLOCK = 50_000  # rows of a block at most
+BLOCK, BLOCKS = 50_000, 10  # rows of a block at most, and blocks that are looked at
 
 
-def blocks(train: Table, holdout: Table, rng: np.random.Generator) -> tuple[list[Table], Table]:
-    """The training table in blocks of about the size of the holdout, and a control of the size of one block."""
+def blocks(train: Table, holdout: Table, rng: np.random.Generator) -> tuple[list[Table], float, Table]:
+    """The training table in blocks of about the size of the holdout, how many each stands for, and a control of the size of one block."""
     holdout = sample(holdout, BLOCK, rng)
-    parts = split(train, max(1, round(len(train) / max(1, len(holdout)))), rng)
+    count = max(1, round(len(train) / max(1, len(holdout))))
+    parts = split(train, count, rng) if count <= BLOCKS else split(sample(train, BLOCKS * len(holdout), rng), BLOCKS, rng)
     size = min(len(holdout), *(len(p) for p in parts))
-    return [sample(p, size, rng) for p in parts], sample(holdout, size, rng)
+    return [sample(p, size, rng) for p in parts], count / len(parts), sample(holdout, size, rng)
 
 
 def excess(train: Table, holdout: Table, synthetic: Table, features: Features, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """For each synthetic row, summed over the blocks: copies less control, identical rows, and the nearer share."""
-    parts, control = blocks(train, holdout, rng)
+    parts, each, control = blocks(train, holdout, rng)
     rows = features.space(synthetic)
     far = nearest(rows, features.space(control))[0][:, 0]
     out = {name: np.zeros(len(rows)) for name in ("excess", "identical", "nearer")}
     for part in parts:
         near = nearest(rows, features.space(part))[0][:, 0]
-        out["excess"] += (near <= far / NEARER).astype(float) - (far <= near / NEARER)
-        out["identical"] += near == 0
+        out["excess"] += each * ((near <= far / NEARER).astype(float) - (far <= near / NEARER))
+        out["identical"] += each * (near == 0)
         out["nearer"] += ((near < far) + 0.5 * (near == far)) / len(parts)
-    out["identical_control"] = (far == 0) * float(len(parts))
+    out["identical_control"] = (far == 0) * each * len(parts)
     return out
 
 
@@ -64,7 +66,10 @@ def copies(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rar
     band = {k: list(interval(rate[k], [np.average(v, weights=w) for w in draws], -1, 1)) for k, v in found.items()}
     details = {
         "rows": len(some),
-        "looked_at": looked_at({"synthetic": len(some), "holdout": min(BLOCK, len(holdout))}, {"synthetic": len(synthetic), "holdout": len(holdout)}),
+        "looked_at": looked_at(
+            {"synthetic": len(some), "holdout": min(BLOCK, len(holdout)), "train": min(BLOCKS * BLOCK, len(train))},
+            {"synthetic": len(synthetic), "holdout": len(holdout), "train": len(train)},
+        ),
         "identical": {"train": rate["identical"], "holdout": rate["identical_control"]},
         "nearer_to_train": {"value": rate["nearer"], "interval": band["nearer"], "chance": 0.5},
     }

@@ -225,8 +225,8 @@ def _check(kind: str, options: Mapping[str, Any], values: pa.ChunkedArray, where
     allowed = {"numeric": {"low", "high"}, "pii": {"faker", "locale"}}.get(kind, set())
     if set(options) - allowed:
         raise DataError(f"{where}: option {min(set(options) - allowed)!r} is not one of kind {kind}; expected {', '.join(sorted(allowed)) or 'none'}")
-    if kind == "category" and not pa.types.is_null(t) and pc.count_distinct(values).as_py() > 5 * MOST_CATEGORIES:
-        raise DataError(f"{where}: declared category, but it holds more than {5 * MOST_CATEGORIES} distinct values; declare id, text or drop")
+    if kind == "category" and not pa.types.is_null(t) and pc.count_distinct(values).as_py() > max(5 * MOST_CATEGORIES, len(values) / 4):
+        raise DataError(f"{where}: declared category, but most of its values stand in one row or few; declare id, text or drop")
     if kind == "numeric":
         _bounds(options, values, where)
     if kind == "pii":

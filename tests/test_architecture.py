@@ -32,6 +32,7 @@ RANK = {
     "em": 2,
     "train": 2,
     "neural": 2.5,
+    "ordered": 2.7,
     "registry": 4,
     "synthesizer": 5,
 }

@@ -304,12 +304,15 @@ def test_a_number_that_is_off(blocks):
 def test_what_has_no_probability_is_an_error():
     model = mixture(CATEGORIES, [0.5, 0.3, 0.2], [[0], [1], [2], [3]])
     model.leaves[0].log_theta[1] = -math.inf  # the second class of the first field
-    with pytest.raises(ValueError, match="no row can meet the condition"):
+    with pytest.raises(ValueError, match="0 of 5 rows can be as asked"):
         model.sample(5, Given(torch.ones(5, 4), torch.tensor([True, False, False, False])), rng=rng())
     seen = torch.tensor([[0.0, 0.0], [1.0, 1.0]]).repeat(200, 1)
     fitted = GMM(Layout((Field(2), Field(2)))).fit(seen[:300], seen[300:], rng=rng())
-    with pytest.raises(ValueError, match="no row can meet the condition"):
+    with pytest.raises(ValueError, match="0 of 5 rows can be as asked"):
         fitted.sample(5, Given(torch.tensor([[0.0, 1.0]]).expand(5, -1), torch.tensor([True, True])), rng=rng())
+    some = torch.tensor([[0.0, 1.0], [1.0, 1.0], [0.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    with pytest.raises(ValueError, match="3 of 5 rows can be as asked"):
+        fitted.sample(5, Given(some, torch.tensor([True, True])), rng=rng())
 
 
 # Draws

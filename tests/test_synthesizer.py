@@ -150,7 +150,7 @@ def test_values_that_never_meet():
     data = table({"a": ["x", "y"] * 200, "b": ["x", "y"] * 200}, "category")
     model = Synthesizer("gmm").fit(data)
     model.check(where={"a": "x", "b": "x"})
-    with pytest.raises(DataError, match="where/balance on a, b: no row can meet the condition"):
+    with pytest.raises(DataError, match="where/balance on a, b: 0 of 1 rows can be as asked"):
         model.check(where={"a": "x", "b": "y"})
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from generators.data import Table
 from validation.features import Features, labels, numbers
-from validation.resampling import interval, too_few, weights
+from validation.resampling import MOST, at_most, interval, too_few, weights
 from validation.score import Score
 
 DRAWS, CELLS, WORST = 20, 10, 10
@@ -106,6 +106,7 @@ def summary(difference: np.ndarray) -> float:
 def dependence(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rare_below: int = 10) -> Score:
     """1 - mean difference of the pairs; interval by bootstrap over the subjects of both tables."""
     rng = np.random.default_rng(seed)
+    (train, holdout, synthetic), seen = at_most(MOST, rng, train=train, holdout=holdout, synthetic=synthetic)
     features = Features.of(train, rare_below)
     names = [*features.numeric, *features.category]
     ones = [np.ones(len(t)) for t in (train, synthetic, holdout)]
@@ -118,5 +119,5 @@ def dependence(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0,
     worst = sorted(itertools.combinations(range(len(names)), 2), key=lambda p: -np.nan_to_num(matrix[p]))[:WORST]
     plain = [[None if np.isnan(v) else float(v) for v in row] for row in matrix]
     pair = lambda i, j: {"columns": [names[i], names[j]], "difference": plain[i][j] or 0.0, "yardstick": float(np.nan_to_num(real[i, j]))}  # noqa: E731
-    details = {"columns": names, "difference": plain, "worst": [pair(i, j) for i, j in worst]}
+    details = {"columns": names, "difference": plain, "worst": [pair(i, j) for i, j in worst], "looked_at": seen}
     return Score("fidelity.dependence", value, *interval(value, drawn, 0, 1), summary(real), "high", too_few(train, holdout, synthetic), details)

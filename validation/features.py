@@ -17,6 +17,7 @@ from generators.data import Table
 from validation.resampling import people
 
 NULL, RARE = 0, 1  # the first two codes of every category; kept values follow
+SLOTS = 512  # places of a one-hot category
 KNOTS = 512  # at how many quantiles a rank is remembered
 
 
@@ -117,7 +118,7 @@ class Features:
         """(rows, m) float32 in which Euclidean distance is meant: what differs by a whole column is 1 apart.
 
         A number is its training rank in [0, 1], the middle and a null flag where it is missing; a category is one-hot
-        over sqrt(2). So d(x, y)^2 = sum of squared rank differences + number of categories (and nulls) that differ.
+        over sqrt(2), in at most 512 slots. So d(x, y)^2 = sum of squared rank differences + number of categories (and nulls) that differ.
         """
         blocks = []
         for name in (n for n in self.numeric if n != without):
@@ -126,6 +127,8 @@ class Features:
             blocks.append(np.where(gone, 0.5, rank)[:, None])
             blocks.append(gone[:, None])
         for name in (n for n in self.category if n != without):
-            width = len(self.vocabulary[name]) + 2
-            blocks.append(np.eye(width, dtype=np.float32)[self.codes(table, name)] / np.sqrt(2))
+            width, codes = len(self.vocabulary[name]) + 2, self.codes(table, name)
+            if width > SLOTS:  # of very many values few share a slot
+                width, codes = SLOTS, np.where(codes > RARE, RARE + 1 + codes % (SLOTS - 2), codes)
+            blocks.append(np.eye(width, dtype=np.float32)[codes] / np.sqrt(2))
         return np.hstack(blocks).astype(np.float32) if blocks else np.zeros((len(table), 1), np.float32)

@@ -15,7 +15,7 @@ import pyarrow as pa
 from generators.data import Table
 from validation.features import Features, labels, numbers
 from validation.histograms import bars, bins
-from validation.resampling import interval, too_few, weights
+from validation.resampling import MOST, at_most, interval, too_few, weights
 from validation.score import Score
 
 DRAWS = 40
@@ -59,6 +59,7 @@ def distances(features: Features, train: Table, other: Table) -> dict:
 def shape(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rare_below: int = 10) -> Score:
     """1 - mean distance of the columns; interval by bootstrap over the subjects of both tables."""
     rng = np.random.default_rng(seed)
+    (train, holdout, synthetic), seen = at_most(MOST, rng, train=train, holdout=holdout, synthetic=synthetic)
     features = Features.of(train, rare_below)
     ones = [np.ones(len(t)) for t in (train, synthetic, holdout)]
     measure = distances(features, train, synthetic)
@@ -74,4 +75,6 @@ def shape(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rare
         how = "ks" if name in features.numeric else "tv"
         columns[name] = {"kind": kind, "measure": how, "distance": each[name], "yardstick": real[name], **pictures}
     yardstick = 1 - float(np.mean(list(real.values()) or [0.0]))
-    return Score("fidelity.shape", value, *interval(value, drawn, 0, 1), yardstick, "high", too_few(train, holdout, synthetic), {"columns": columns})
+    return Score(
+        "fidelity.shape", value, *interval(value, drawn, 0, 1), yardstick, "high", too_few(train, holdout, synthetic), {"columns": columns, "looked_at": seen}
+    )

@@ -11,7 +11,7 @@ import numpy as np
 
 from generators.data import Table
 from validation.features import Features
-from validation.resampling import interval, shown, too_few, weights
+from validation.resampling import MOST, at_most, interval, shown, too_few, weights
 from validation.score import Score
 
 DRAWS, WORST = 40, 10
@@ -27,6 +27,7 @@ def together(nulls: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
 def missingness(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rare_below: int = 10) -> Score:
     """The largest difference of null shares, of single columns and of pairs; interval by bootstrap over subjects."""
     rng = np.random.default_rng(seed)
+    (train, holdout, synthetic), seen = at_most(MOST, rng, train=train, holdout=holdout, synthetic=synthetic)
     features = Features.of(train, rare_below)
     names = [*features.numeric, *features.category, *features.hidden]
     ours, theirs, control = (features.nulls(t) for t in (train, synthetic, holdout))
@@ -47,6 +48,7 @@ def missingness(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0
         "columns": {name: {k: cell(i, i)[k] for k in ("real", "synthetic")} for i, name in enumerate(names)},
         "marginal": float(np.diag(apart).max(initial=0)),
         "worst": [cell(i, j) for i, j in worst if i <= j and apart[i, j] > 0],
+        "looked_at": seen,
     }
     value, yardstick = float(apart.max(initial=0)), float(noise.max(initial=0))
     return Score("fidelity.missingness", value, *interval(value, drawn, 0, 1), yardstick, "low", too_few(train, holdout, synthetic), details)

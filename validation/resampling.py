@@ -12,6 +12,7 @@ import numpy as np
 
 from generators.data import Table
 
+MOST = 100_000  # rows of a table that judges look at, at most, where figures are shares of rows: chance is 0.003 then
 LEAST = 50  # subjects on each side below which a share or an area cannot be told from chance
 NORMAL = 1.959963984540054  # the 97.5 % point of the standard normal
 
@@ -45,6 +46,13 @@ def sample(table: Table, rows: int, rng: np.random.Generator) -> Table:
 def looked_at(looked: dict[str, int], there: dict[str, int]) -> dict[str, list[int]]:
     """{table: [rows looked at, rows there are]} of the tables of which not all rows were, for a report."""
     return {name: [rows, there[name]] for name, rows in looked.items() if rows < there[name]}
+
+
+def at_most(rows: int, rng: np.random.Generator, **tables: Table) -> tuple[list[Table], dict[str, list[int]]]:
+    """Each table, or about so many rows of it where there are more, by whole subjects; and what a report says of that."""
+    some = [sample(table, rows, rng) for table in tables.values()]
+    lengths = {name: len(table) for name, table in zip(tables, some, strict=True)}
+    return some, looked_at(lengths, {name: len(table) for name, table in tables.items()})
 
 
 def people(codes: np.ndarray, subjects: np.ndarray, size: int) -> np.ndarray:

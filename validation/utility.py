@@ -13,11 +13,10 @@ import numpy as np
 
 from generators.data import DataError, Table
 from validation.features import Features, flat, learnable, numbers
-from validation.resampling import auc, interval, looked_at, sample, split, too_few, weights
+from validation.resampling import MOST, at_most, auc, interval, split, too_few, weights
 from validation.score import Score
 
 DRAWS, CLASSES, LEAST_OF_A_CLASS = 40, 10, 10  # a class of fewer subjects, in train or in the holdout, is not judged
-MOST = 100_000  # of a table that is larger, so many rows are looked at
 Metric = dict  # class label (or "all") -> a function of holdout row weights
 
 
@@ -96,10 +95,6 @@ def overall(metric: Metric, weight: np.ndarray | None = None) -> float:
     return float(np.nanmean([m(weight) for m in metric.values()]))
 
 
-def rows_of(train: Table, holdout: Table, synthetic: Table) -> dict[str, int]:
-    return {"train": len(train), "holdout": len(holdout), "synthetic": len(synthetic)}
-
-
 def target(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rare_below: int = 10) -> Score:
     """1 - the loss from training on synthetic rows; interval by bootstrap of the holdout subjects (trees not refitted).
 
@@ -108,8 +103,7 @@ def target(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rar
     if train.schema.target is None:
         raise DataError("utility.target: the schema names no target column")
     rng = np.random.default_rng(seed)
-    there = rows_of(train, holdout, synthetic)
-    train, holdout, synthetic = (sample(t, MOST, rng) for t in (train, holdout, synthetic))
+    (train, holdout, synthetic), seen = at_most(MOST, rng, train=train, holdout=holdout, synthetic=synthetic)
     features = Features.of(train, rare_below)
     classes = is_class(train, features)
     y, real_y = answers(holdout, features, classes), answers(train, features, classes)
@@ -130,7 +124,7 @@ def target(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rar
         "task": "class" if classes else "number",
         "metric": "ROC AUC" if classes else "R2",
         "target": train.schema.target,
-        "looked_at": looked_at(rows_of(train, holdout, synthetic), there),
+        "looked_at": seen,
     }
     for key, figure, column in (("real", best, 0), ("synthetic", got, 1)):
         details[key] = {"value": figure, "interval": list(interval(figure, [d[column] for d in drawn], -1, 1))}

@@ -1,0 +1,88 @@
+"""Ordered: a row is drawn field by field, in any order, by one network. What families share of which each field's distribution differs.
+
+Most rows are learned from in the layout's order, in which rows are drawn; the others in orders drawn at random, so that what
+is given may stand first and conditions hold exactly. Rows are drawn together, with evenly spread random numbers over rows that
+are alike (array-RQMC, see heads.even).
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from generators.arguments import number, whole
+from generators.codes import Codes
+from generators.heads import Values
+from generators.layout import Layout
+from generators.nets import AnyOrder
+from generators.neural import Neural
+from generators.train import Plan
+
+CHUNK = 8192  # rows whose probability is looked at together
+SILVER = 0.4142135623730950  # steps from chunk to chunk of rows that spread random numbers evenly
+
+
+class Ordered(Neural):
+    """layout: what a row is.
+
+    width:   hidden units; None: 256, or 128 for fewer than 5,000 rows
+    bins:    bins of a number, of equal probability, at most; None: as many as suit the number of rows
+    dropout: share of hidden units that are left out while training
+    ordered: share of the rows that are learned from in the layout's order
+    asked:   of train.Plan, passes and minutes above all
+
+    A family defines
+        bins_for(n) -> bins of a number where n rows are learned from
+        nats(codes, x, sees) -> (n,) minus the sum over fields that count of log p(field | what it sees); x (n, fields), see nets for sees
+        density(x)  -> (n,) what turns that into log p(x)
+        value(j, hidden, head, start, inside) -> (n,) drawn values of field j, numbers within the field; may write inside (n, fields)
+    """
+
+    def __init__(self, layout: Layout, width: int | None = None, bins: int | None = None, dropout: float = 0.5, ordered: float = 0.75, **asked: Any):
+        super().__init__(layout, asked)
+        whole(width=width, bins=bins), number(high=1, dropout=dropout, ordered=ordered)
+        self.width, self.bins, self.dropout, self.ordered = width, bins, dropout, ordered
+
+    def plan(self, n: int) -> Plan:
+        few = max(30_000 / max(n, 1), 1)
+        return Plan(passes=10 * few**0.25, batch=min(max(n // 50, 32), 256), rate=0.015, decay=few**0.4)
+
+    def sizes(self, n: int) -> dict:
+        return {"width": self.width or (256 if n >= 5000 else 128), "bins": self.bins or self.bins_for(n)}
+
+    def build(self, width: int, bins: int) -> None:
+        self.codes = Codes.single(self.layout, bins)
+        self.values, self.net = Values(self.codes, width), AnyOrder(len(self.layout), width, self.dropout)
+
+    def objective(self, x: Tensor, held_out: Tensor, rng: torch.Generator):
+        rows = self.codes.encode(x, torch.int32)
+        self.values.start(rows)
+        loss = lambda i, done: self.nats(rows[i].long(), x[i], self.net.orders(len(i), self.ordered)).mean()  # noqa: E731
+        return {"": loss}, lambda: self.log_prob(held_out)
+
+    @torch.no_grad()
+    def log_prob(self, x: Tensor) -> Tensor:
+        """(n, fields) -> (n,) nats, in the layout's order."""
+        natural = self.net.natural()
+        return torch.cat([self.density(part) - self.nats(self.codes.encode(part), part, natural) for part in x.split(CHUNK)])
+
+    def drawer(self, known: Tensor, rng: torch.Generator):
+        """Field by field in the layout's order, what is known first."""
+        order = torch.cat([known.nonzero()[:, 0], (~known).nonzero()[:, 0]]).tolist()
+        start, chunks = torch.rand(len(known), generator=rng, dtype=torch.double), count()
+        vectors, heads = self.values.vectors(), self.values.heads()
+
+        def fill(codes: Tensor, inside: Tensor) -> int:
+            begin = ((start + next(chunks) * SILVER) % 1).tolist()
+
+            def pick(j: int, hidden: Tensor) -> Tensor:
+                value = self.value(j, hidden, heads[j], begin[j], inside)
+                return self.codes.gated(j, self.codes.offsets[j] + value, codes)
+
+            self.net.draw(codes, order, int(known.sum()), vectors, pick)
+            return len(codes)
+
+        return fill
