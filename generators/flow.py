@@ -12,6 +12,7 @@ Masked autoregressive flow for density estimation; G. Papamakarios, T. Pavlakou,
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from generators.heads import even, spread
 from generators.ordered import Ordered
+from generators.train import Plan
 
 LEAST = 1e-4  # share of a spline that a bin has at least, in all bins together
 SLOPE = math.log(math.e - 1)  # softplus of it is 1
@@ -36,6 +38,9 @@ class Knots(NamedTuple):
 
 class Flow(Ordered):
     """Arguments: see Ordered. bins: of a spline."""
+
+    def plan(self, n: int) -> Plan:
+        return replace(super().plan(n), decay=max(30_000 / max(n, 1), 1) ** 0.5)  # widths and slopes can be learned by heart too
 
     def bins_for(self, n: int) -> int:
         return min(max(n // 200, 8), 64)
