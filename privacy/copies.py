@@ -2,8 +2,8 @@
 
 A synthetic row s is a copy of a block of training rows T, not of an equally large control block H, where
 d(s, T) <= d(s, H) / 10: identical, or ten times nearer to somebody it was made from than to any stranger.
-value = sum over the training blocks of (share of copies of T - share of "copies" of H); no unit, chance gives 0. Of many
-blocks ten are looked at, at random, and stand for all.
+value = sum over the training blocks of (share of copies of T - share of "copies" of H); no unit, chance gives 0. Of a very
+large training table half a million rows are looked at, at random, and stand for all.
 The control is the holdout; the training table is cut into blocks of its size, since a larger table is nearer to all.
 Distance to the closest record is no privacy claim: "The DCR Delusion", Yao, Krčo, Ganev and de Montjoye, 2025,
 https://arxiv.org/abs/2505.01524
@@ -20,16 +20,16 @@ from validation.resampling import interval, looked_at, sample, split, too_few, w
 from validation.score import Score
 
 NEARER, MOST, DRAWS = 10.0, 5_000, 200
-BLOCK, BLOCKS = 50_000, 10  # rows of a block at most, and blocks that are looked at
+BLOCK, LOOK = 50_000, 500_000  # rows of a block, and training rows that are looked at, at most
 
 
 def blocks(train: Table, holdout: Table, rng: np.random.Generator) -> tuple[list[Table], float, Table]:
     """The training table in blocks of about the size of the holdout, how many each stands for, and a control of the size of one block."""
     holdout = sample(holdout, BLOCK, rng)
-    count = max(1, round(len(train) / max(1, len(holdout))))
-    parts = split(train, count, rng) if count <= BLOCKS else split(sample(train, BLOCKS * len(holdout), rng), BLOCKS, rng)
+    some = sample(train, LOOK, rng)
+    parts = split(some, max(1, round(len(some) / max(1, len(holdout)))), rng)
     size = min(len(holdout), *(len(p) for p in parts))
-    return [sample(p, size, rng) for p in parts], count / len(parts), sample(holdout, size, rng)
+    return [sample(p, size, rng) for p in parts], len(train) / len(some), sample(holdout, size, rng)
 
 
 def excess(train: Table, holdout: Table, synthetic: Table, features: Features, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -67,7 +67,7 @@ def copies(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rar
     details = {
         "rows": len(some),
         "looked_at": looked_at(
-            {"synthetic": len(some), "holdout": min(BLOCK, len(holdout)), "train": min(BLOCKS * BLOCK, len(train))},
+            {"synthetic": len(some), "holdout": min(BLOCK, len(holdout)), "train": min(LOOK, len(train))},
             {"synthetic": len(synthetic), "holdout": len(holdout), "train": len(train)},
         ),
         "identical": {"train": rate["identical"], "holdout": rate["identical_control"]},
