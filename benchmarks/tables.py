@@ -1,6 +1,7 @@
-"""Our families and our peers side by side: `python benchmarks/tables.py [--tables adult support2] [--only NAME ...]`.
+"""Our families and our peers side by side: `python benchmarks/tables.py [--tables adult support2 my.csv:target] [--only NAME ...]`.
 
-Needs LIKENESS_DATA, a folder with adult_train.csv, adult_test.csv and support2.csv. Everybody runs with the defaults, one
+Needs LIKENESS_DATA, a folder with adult_train.csv, adult_test.csv and support2.csv, or a table of yours, FILE:TARGET. A
+quarter of a table is held out; of adult, the test file. Everybody runs with the defaults, one
 after the other, each in a process of its own; a peer in a virtual environment of its own under benchmarks/.venvs, made when
 it is first needed. Prints the README's tables: the median over `--repeat` seeds, and below each figure's floor, which is
 what real training rows drawn again score.
@@ -34,14 +35,20 @@ UNUSED = ("torchvision", "torchaudio")  # wanted by a peer, used for no table, a
 LONGEST = 3600  # seconds that one contender may take
 
 
-def tables(name: str, data: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(rows to learn from, held-out rows)."""
+def table(name: str) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """(rows to learn from, held-out rows, target) of a table of TARGETS, or of FILE:TARGET."""
+    file, _, target = name.rpartition(":")
+    if not file and not os.environ.get("LIKENESS_DATA"):
+        sys.exit("LIKENESS_DATA is not set, expected a folder with the real tables")
+    if not file and name not in TARGETS:
+        sys.exit(f"--tables: {name!r} is none of {', '.join(TARGETS)}, expected one of them or FILE:TARGET")
+    data = Path(os.environ.get("LIKENESS_DATA", ""))
     if name == "adult":
-        return pd.read_csv(data / "adult_train.csv"), pd.read_csv(data / "adult_test.csv")
-    frame = pd.read_csv(data / f"{name}.csv").drop(columns="sno", errors="ignore")  # a number of the row
+        return pd.read_csv(data / "adult_train.csv"), pd.read_csv(data / "adult_test.csv"), TARGETS[name]
+    frame = pd.read_csv(file or data / f"{name}.csv").drop(columns="sno", errors="ignore")  # a number of the row
     order = np.random.default_rng(0).permutation(len(frame))
     held = len(frame) // 4
-    return frame.iloc[order[held:]].reset_index(drop=True), frame.iloc[order[:held]].reset_index(drop=True)
+    return frame.iloc[order[held:]].reset_index(drop=True), frame.iloc[order[:held]].reset_index(drop=True), target if file else TARGETS[name]
 
 
 def python_of(name: str) -> str:
@@ -59,10 +66,10 @@ def python_of(name: str) -> str:
     return str(python)
 
 
-def contend(name: str, train: pd.DataFrame, holdout: pd.DataFrame, target: str, seed: int) -> dict[str, float]:
-    """All figures of one contender, and its seconds; raises RuntimeError where it failed."""
+def contend(name: str, train: pd.DataFrame, holdout: pd.DataFrame, target: str, seed: int, keep: Path | None) -> dict[str, float]:
+    """All figures of one contender, and its seconds; raises RuntimeError where it failed. keep: a folder for what it drew."""
     with tempfile.TemporaryDirectory() as folder:
-        real, made = Path(folder, "train.parquet"), Path(folder, "made.parquet")
+        real, made = Path(folder, "train.parquet"), (keep or Path(folder)) / f"{name}-{seed}.parquet"
         train.to_parquet(real)
         command = [python_of(name), str(HERE / "contender.py"), name, str(real), str(made), "--rows", str(len(train)), "--seed", str(seed)]
         try:
@@ -75,15 +82,18 @@ def contend(name: str, train: pd.DataFrame, holdout: pd.DataFrame, target: str, 
         return figures(train, holdout, pd.read_parquet(made), target) | spent
 
 
-def rows(name: str, contenders: list[str], repeat: int, data: Path) -> Iterator[tuple[str, dict | str]]:
+def rows(name: str, contenders: list[str], repeat: int, keep: Path | None) -> Iterator[tuple[str, dict | str]]:
     """(contender, median figures or what went wrong), the floor first."""
-    train, holdout = tables(name, data)
-    target = TARGETS[name]
+    train, holdout, target = table(name)
+    if keep:
+        keep = keep.resolve() / Path(name.rpartition(":")[0] or name).stem
+        keep.mkdir(parents=True, exist_ok=True)
+        train.to_parquet(keep / "train.parquet"), holdout.to_parquet(keep / "holdout.parquet")
     drawn = [figures(train, holdout, train.sample(len(train), replace=True, random_state=s), target) for s in range(repeat)]
     yield "real rows drawn again", {k: statistics.median(d[k] for d in drawn) for k in FIGURES}
     for contender in contenders:
         try:
-            found = [contend(contender, train, holdout, target, seed) for seed in range(repeat)]
+            found = [contend(contender, train, holdout, target, seed, keep) for seed in range(repeat)]
             yield contender, {k: statistics.median(f[k] for f in found) for k in (*FIGURES, "fit_s", "sample_s", "peak_mb")} | {"version": found[0]["version"]}
         except RuntimeError as problem:
             yield contender, str(problem)
@@ -91,17 +101,16 @@ def rows(name: str, contenders: list[str], repeat: int, data: Path) -> Iterator[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tables", nargs="*", default=["adult", "support2"], choices=list(TARGETS))
+    parser.add_argument("--tables", nargs="*", default=["adult", "support2"], metavar="TABLE", help=f"of {', '.join(TARGETS)}, or FILE:TARGET")
     parser.add_argument("--only", nargs="*", default=[*OURS, *PEERS], metavar="NAME", help="of " + ", ".join([*OURS, *PEERS]))
     parser.add_argument("--repeat", type=int, default=1, help="seeds, of which the median is shown")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where train, holdout and every synthetic table stay")
     asked = parser.parse_args()
-    if not os.environ.get("LIKENESS_DATA"):
-        sys.exit("LIKENESS_DATA is not set, expected a folder with the real tables")
     for name in asked.tables:
         print(f"\n{name}: median of {asked.repeat}, {os.cpu_count()} cores\n")
         print("| | " + " | ".join([*FIGURES, "fit s", "sample s", "peak MB"]) + " |\n|" + "---|" * (len(FIGURES) + 4), flush=True)
         floor: dict[str, float] = {}
-        for contender, found in rows(name, asked.only, asked.repeat, Path(os.environ["LIKENESS_DATA"])):
+        for contender, found in rows(name, asked.only, asked.repeat, asked.keep):
             if isinstance(found, str):
                 print(f"| {contender} | {found} |" + " |" * (len(FIGURES) + 2), flush=True)
                 continue

@@ -13,7 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from generators.data import Table
 from validation.features import Features
-from validation.resampling import interval, looked_at, people, sample, too_few, weights
+from validation.resampling import at_most, interval, people, too_few, weights
 from validation.score import Score
 
 NEIGHBOURS, MOST, DRAWS = 5, 3000, 200
@@ -45,15 +45,13 @@ def coverage(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, r
     rng = np.random.default_rng(seed)
     size = min(MOST, len(train), len(holdout), len(synthetic))
     features = Features.of(train, rare_below)
-    real, fake, control = (sample(t, size, rng) for t in (train, synthetic, holdout))
+    (real, fake, control), looked = at_most(size, rng, train=train, synthetic=synthetic, holdout=holdout)
     ours, theirs, fresh = (features.space(t) for t in (real, fake, control))
     flags = covered(ours, theirs).astype(float)
     value = float(flags.mean())
     drawn = [np.average(flags, weights=w) for w in weights(real.subjects, DRAWS, rng)]
     found = modes(ours, real.subjects, theirs, rare_below, seed)
     lost = [m for m in found if m["real"] >= LARGE and m["synthetic"] < LOST * m["real"]]
-    there = {"train": len(train), "synthetic": len(synthetic), "holdout": len(holdout)}
-    looked = looked_at({"train": len(real), "synthetic": len(fake), "holdout": len(control)}, there)
     yardstick = float(covered(ours, fresh).mean())
     details = {"modes": found, "lost": len(lost), "looked_at": looked}
     return Score("fidelity.coverage", value, *interval(value, drawn, 0, 1), yardstick, "high", None, details)
