@@ -47,11 +47,11 @@ def sdv(name: str, train: Path, seed: int) -> Fitted:
     np.random.seed(seed)
     torch.manual_seed(seed)
     frame = pd.read_parquet(train)
-    metadata = Metadata.detect_from_dataframe(frame)
+    metadata = Metadata.detect_from_dataframes({"t": frame})
     kind = {"gaussiancopula": GaussianCopulaSynthesizer, "ctgan": CTGANSynthesizer, "tvae": TVAESynthesizer}[name.removeprefix("sdv-")]
     model = kind(metadata)
-    model.fit(frame)
-    return lambda rows: model.sample(num_rows=rows)
+    model.fit({"t": frame})
+    return lambda rows: model.sample(rows)["t"]
 
 
 def main() -> None:

@@ -65,11 +65,11 @@ def _ordinal() -> OrdinalEncoder:
 
 
 def _reported(seen: Table, train: pd.DataFrame, synthetic: pd.DataFrame) -> list[float]:
-    from sdmetrics.reports.single_table import QualityReport
+    from sdmetrics.reports import QualityReport
 
     kinds = {c: {"sdtype": "numerical" if c in seen.numbers else "categorical"} for c in (*seen.numbers, *seen.words)}
     report = QualityReport()
-    report.generate(train, synthetic, {"columns": kinds}, verbose=False)
+    report.generate({"t": train}, {"t": synthetic}, {"tables": {"t": {"columns": kinds}}}, verbose=False)
     found = dict(report.get_properties().itertuples(index=False))
     return [100 * (1 - found[name]) for name in ("Column Shapes", "Column Pair Trends")]
 
