@@ -87,7 +87,7 @@ def attribute(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, 
     if few:
         return Score("privacy.attribute", 0.0, -1.0, 1.0, 0.0, "low", few, {})
     there = {"synthetic": len(synthetic), "members": count(train), "strangers": count(holdout)}
-    train, synthetic = sample(train, ROWS, rng), sample(synthetic, ROWS, rng)
+    train, synthetic, holdout = (sample(t, ROWS, rng) for t in (train, synthetic, holdout))
     members, strangers = sample(train, MOST, rng), sample(holdout, MOST, rng)
     looked = {"synthetic": len(synthetic), "members": count(members), "strangers": count(strangers)}
     attack, control = ([right(t, synthetic, features, n) for n in names] for t in (members, strangers))

@@ -139,7 +139,7 @@ def membership(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0,
         return Score("privacy.membership", 0.0, -1.0, 1.0, 0.0, "low", few, {})
     features = Features.of(train, rare_below)
     there = {"synthetic": len(synthetic), "members": count(train), "strangers": count(holdout)}
-    train, synthetic = sample(train, ROWS, rng), sample(synthetic, ROWS, rng)
+    train, synthetic, holdout = (sample(t, ROWS, rng) for t in (train, synthetic, holdout))
     parts = folds(train, holdout, synthetic, features, rng, control=True)
     held = {kind: min(int((f.member == side).sum()) for f in parts) for kind, side in (("members", True), ("strangers", False))}
     if min(held.values()) < LEAST // 2:

@@ -58,6 +58,8 @@ def at_most(rows: int, rng: np.random.Generator, **tables: Table) -> tuple[list[
 def people(codes: np.ndarray, subjects: np.ndarray, size: int) -> np.ndarray:
     """(size,) how many subjects have a row of each code 0 .. size - 1."""
     width = int(subjects.max(initial=0)) + 1
+    if width == len(subjects) == len(codes) and np.bincount(subjects, minlength=width).max(initial=1) == 1:
+        return np.bincount(codes, minlength=size)  # everybody has one row
     return np.bincount(np.unique(codes * width + subjects) // width, minlength=size)
 
 
