@@ -58,7 +58,8 @@ WORDS = {
     ),
     "fidelity.coverage": Words(
         "Coverage", "Is every kind of real row there, or did the generator collapse onto some?", "1: every one.",
-        "whole kinds of real rows are missing (mode collapse): try more passes, a lower rate, a larger pack for a gan, or another family",
+        "real rows have no synthetic row near them: whole kinds are missing (mode collapse), or synthetic rows lie apart from all of them; "
+        "try more passes, a lower rate, a larger pack for a gan, or another family",
     ),
     "fidelity.missingness": Words(
         "Missing values", "Is the same missing, as often and together?", "0 is equal.",
@@ -194,7 +195,8 @@ def judged(metric: str, bound: Mapping[str, float], score: Score | None) -> Row:
     if not past(score.value, bound):
         return row(PASS, asked, said)
     real = "" if words.count else f"; a fresh real sample gets {figure(score.yardstick)}"
-    if score.low < score.high and score.low <= score.yardstick <= score.high:
+    real_no_better = score.yardstick <= score.high if score.better == "high" else score.yardstick >= score.low
+    if score.low < score.high and real_no_better:
         return row(NO_VERDICT, asked, f"{said}{real}, so the table is too small to tell")
     bad = score.value > bound.get("max", math.inf) if score.better == "low" else score.value < bound.get("min", -math.inf)
     return row(FAIL, asked, f"{said}{f': {words.wrong}' if words.wrong and bad else ''}{real}")

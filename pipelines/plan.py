@@ -7,11 +7,13 @@ from pipelines import gates, sources
 from pipelines.asked import CELL
 from pipelines.config import Entry
 from pipelines.publish import writable
+from validation.resampling import MOST
 
 BASE_MB = 590  # what Python, torch, scikit-learn and Great Expectations take
 JUDGES_MB, JUDGED = 300, 15_000  # what judges take, and of how many rows or more
 LOOK = 4000  # rows on which a generator is tried
 BASE_S = 20  # seconds: starting Prefect, importing, judging a small table
+CELL_S, JUDGED_S = 2.5e-6, 2e-5  # seconds that a cell takes to be read, drawn and written, and to be judged, if it is
 
 
 def plan(entry: Entry) -> str:
@@ -28,10 +30,11 @@ def plan(entry: Entry) -> str:
     rows, width = entry.sample.rows or len(train), len(encoder.layout)
     some = torch.randperm(len(train), generator=torch.Generator().manual_seed(entry.seed))[:LOOK].numpy()
     fitting, held = model.cost(encoder.encode(train.take(some), rng=torch.Generator().manual_seed(entry.seed)), len(train))
-    cells = len(train.schema.columns) * (len(train) + len(holdout) + rows)
-    judged = 1e6 * JUDGES_MB * min(rows / JUDGED, 1) + CELL * rows * len(train.schema.columns)
+    sizes = len(train), len(holdout), rows
+    columns = len(train.schema.columns)
+    judged = 1e6 * JUDGES_MB * min(rows / JUDGED, 1) + CELL * rows * columns
     memory = BASE_MB + (2 * (train.values.nbytes + holdout.values.nbytes) + max(held, judged)) / 1e6
-    seconds = BASE_S + fitting + 2e-5 * cells
+    seconds = BASE_S + fitting + columns * (CELL_S * sum(sizes) + JUDGED_S * sum(min(n, MOST) for n in sizes))
     lines = [
         f"{entry.name}: {entry.source.kind} {entry.source.location}",
         f"  rows       {len(train)} to learn from, {len(holdout)} held out, {rows} to publish",

@@ -94,6 +94,12 @@ def test_a_value_of_one_person_with_many_rows_is_rare():
     assert contract.check(t, suite)["success"]
 
 
+def test_very_many_values_promise_no_set():
+    t = pa.table({"code": [f"c{i}" for i in range(contract.MOST_ALLOWED + 1)] * 12, "flag": ["a", "b"] * (6 * contract.MOST_ALLOWED + 6)})
+    suite = contract.infer(Table.of(t, Schema(t.schema, (Column("code", "category"), Column("flag", "category")))), 10)
+    assert [e["expect_column_values_to_be_in_set"]["column"] for e in suite if "expect_column_values_to_be_in_set" in e] == ["flag"]
+
+
 WRITTEN = [
     ({"expect_column_values_to_be_between": {"column": "age", "min_value": 0, "max_value": 120}}, True),
     ({"expect_column_values_to_be_between": {"column": "age", "min_value": 60}}, False),

@@ -55,6 +55,7 @@ def test_an_unknown_metric_is_an_error_that_lists_the_known():
         (score(0.90, 0.89, 0.91), PASS, "0.9"),
         (score(0.80, 0.78, 0.82), FAIL, "a fresh real sample gets 1"),
         (score(0.80, 0.70, 0.90, yardstick=0.85), NO_VERDICT, "too small to tell"),
+        (score(0.80, 0.79, 0.81, yardstick=0.70), NO_VERDICT, "too small to tell"),
         (score(0.99, power="only 12 subjects"), NO_VERDICT, "only 12 subjects"),
         (score(math.nan), NO_VERDICT, "could not be computed"),
         (None, NO_VERDICT, "was not measured"),

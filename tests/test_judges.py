@@ -38,6 +38,17 @@ def test_tv_by_hand():
     assert tv(pa.array(["a", "a", "b", None]), pa.array(["a", "b", "b", "b"]))(*ones(4, 4)) == 0.5
 
 
+def test_of_very_many_values_the_rare_ones_are_compared_in_groups():
+    """20,000 rows of 30,000 values: a fresh sample is not set apart by chance, and one without the commonest values is."""
+    rng, share = np.random.default_rng(0), 1 / (20 + np.arange(30_000))
+    real, fresh, other = (
+        pa.array([f"v{v}" for v in rng.choice(len(p), 20_000, p=p / p.sum())]) for p in (share, share, np.where(np.arange(30_000) < 100, 0, share))
+    )
+    assert tv(real, fresh)(*ones(20_000, 20_000)) < 0.1
+    lost = share[:100].sum() / share.sum()
+    assert tv(real, other)(*ones(20_000, 20_000)) == pytest.approx(lost, abs=0.1)
+
+
 def test_auc_by_hand():
     """Positives .9 and .4 against negatives .4 and .1: three pairs won and one tied of four."""
     area = auc(np.array([0.9, 0.4, 0.4, 0.1]), np.array([1, 1, 0, 0]))

@@ -6,8 +6,9 @@ Anything else:  difference = 1/2 sum |p_train - p_synthetic| over the cells of t
 Score = 1 - the mean over the pairs; no unit, 1 is equal.
 "Column Pair Trends" of "Synthetic Data Metrics" (SDMetrics), DataCebo, 2022,
 https://docs.sdv.dev/sdmetrics/data-metrics/quality/quality-report:
-CorrelationSimilarity and ContingencySimilarity, pair by pair the same numbers. One thing is ours: both tables use the bins of
+CorrelationSimilarity and ContingencySimilarity, pair by pair the same numbers. Two things are ours: both tables use the bins of
 the training table, where the SDMetrics report bins each table by its own range and so counts a shorter tail as lost dependence.
+And of a category of more than 128 values the less frequent ones are told apart in groups.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-import pyarrow as pa
 
 from generators.data import Table
-from validation.features import Features, labels, numbers
+from validation.features import Features, labels, numbers, together
 from validation.resampling import MOST, at_most, interval, too_few, weights
 from validation.score import Score
 
 DRAWS, CELLS, WORST = 20, 10, 10
+VALUES = 128  # of a category that are told apart, at most; the less frequent ones share a code
 
 
 def binned(values: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -40,10 +41,9 @@ def discrete(features: Features, train: Table, other: Table) -> tuple[np.ndarray
         ours.append(binned(values, at))
         theirs.append(binned(numbers(other, name), at))
     for name in features.category:
-        both = pa.concat_arrays([labels(train, name), labels(other, name)]).dictionary_encode(null_encoding="encode")
-        codes = both.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-        ours.append(codes[: len(train)])
-        theirs.append(codes[len(train) :])
+        a, b, _ = together(labels(train, name), labels(other, name), VALUES)
+        ours.append(a)
+        theirs.append(b)
     return np.array(ours).reshape(-1, len(train)), np.array(theirs).reshape(-1, len(other))
 
 

@@ -17,7 +17,7 @@ from generators.data import Table
 from validation.resampling import people
 
 NULL, RARE = 0, 1  # the first two codes of every category; kept values follow
-SLOTS = 512  # places of a one-hot category
+SLOTS = 512  # places of a one-hot category, and values of a category that are told apart, at most
 KNOTS = 512  # at how many quantiles a rank is remembered
 
 
@@ -57,6 +57,21 @@ def match(values: pa.Array, vocabulary: pa.Array) -> np.ndarray:
     """(rows,) codes against a vocabulary: NULL, RARE for what it does not hold, then its own order."""
     codes = pc.index_in(values, value_set=vocabulary.cast(values.type)).fill_null(-1).to_numpy(zero_copy_only=False) + 2
     return np.where(pc.is_null(values).to_numpy(zero_copy_only=False), NULL, codes).astype(np.int64)
+
+
+def together(real: pa.Array, other: pa.Array, most: int = SLOTS) -> tuple[np.ndarray, np.ndarray, int]:
+    """(rows,) codes of strings of both tables in one coding, null being a value, and how many codes there are.
+
+    Of more than `most` values half as many stand alone, the most frequent real ones; the others share the rest of the
+    codes in turn. With a code for every value of very many, chance alone would set any two samples apart.
+    """
+    codes = pa.concat_arrays([real, other]).dictionary_encode(null_encoding="encode").indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    ours, theirs, size = codes[: len(real)], codes[len(real) :], int(codes.max(initial=0)) + 1
+    if size <= most:
+        return ours, theirs, size
+    alone, code = most // 2, np.empty(size, np.int64)
+    code[np.argsort(-np.bincount(ours, minlength=size), kind="stable")] = np.r_[:alone, alone + np.arange(size - alone) % (most - alone)]
+    return code[ours], code[theirs], most
 
 
 def learnable(x: np.ndarray) -> np.ndarray:
@@ -120,15 +135,18 @@ class Features:
         A number is its training rank in [0, 1], the middle and a null flag where it is missing; a category is one-hot
         over sqrt(2), in at most 512 slots. So d(x, y)^2 = sum of squared rank differences + number of categories (and nulls) that differ.
         """
-        blocks = []
-        for name in (n for n in self.numeric if n != without):
+        numeric, category = ([n for n in names if n != without] for names in (self.numeric, self.category))
+        widths = [min(len(self.vocabulary[n]) + 2, SLOTS) for n in category]
+        out = np.zeros((len(table), 2 * len(numeric) + sum(widths) or 1), np.float32)
+        for i, name in enumerate(numeric):
             rank = self.rank(table, name)
             gone = np.isnan(rank)
-            blocks.append(np.where(gone, 0.5, rank)[:, None])
-            blocks.append(gone[:, None])
-        for name in (n for n in self.category if n != without):
-            width, codes = len(self.vocabulary[name]) + 2, self.codes(table, name)
-            if width > SLOTS:  # of very many values few share a slot
-                width, codes = SLOTS, np.where(codes > RARE, RARE + 1 + codes % (SLOTS - 2), codes)
-            blocks.append(np.eye(width, dtype=np.float32)[codes] / np.sqrt(2))
-        return np.hstack(blocks).astype(np.float32) if blocks else np.zeros((len(table), 1), np.float32)
+            out[:, 2 * i], out[:, 2 * i + 1] = np.where(gone, 0.5, rank), gone
+        first = 2 * len(numeric)
+        for name, width in zip(category, widths, strict=True):
+            codes = self.codes(table, name)
+            if len(self.vocabulary[name]) + 2 > SLOTS:  # of very many values few share a slot
+                codes = np.where(codes > RARE, RARE + 1 + codes % (SLOTS - 2), codes)
+            out[np.arange(len(table)), first + codes] = np.sqrt(0.5)
+            first += width
+        return out
