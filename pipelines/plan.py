@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import pyarrow.compute as pc
+
+from generators.data import Table
 from generators.encoding.table import TableEncoder
 from pipelines import gates, sources
 from pipelines.asked import CELL
 from pipelines.config import Entry
 from pipelines.publish import writable
+from privacy.membership import ROWS
+from validation.features import SLOTS, flat
 from validation.resampling import MOST
 
 BASE_MB = 590  # what Python, torch, scikit-learn and Great Expectations take
 JUDGES_MB, JUDGED = 300, 15_000  # what judges take, and of how many rows or more
+SPACE = 16  # bytes that judges hold for each dimension of a row in which they measure distance
 LOOK = 4000  # rows on which a generator is tried
 BASE_S = 20  # seconds: starting Prefect, importing, judging a small table
 CELL_S, JUDGED_S = 2.5e-6, 2e-5  # seconds that a cell takes to be read, drawn and written, and to be judged, if it is
+
+
+def _dimensions(train: Table) -> int:
+    """Of the space in which judges measure distance."""
+    values = [len(pc.unique(flat(train, c.name))) for c in train.schema.columns if c.kind in ("category", "boolean")]
+    return sum(min(n + 2, SLOTS) for n in values) + 2 * sum(c.kind in ("numeric", "datetime") for c in train.schema.columns)
 
 
 def plan(entry: Entry) -> str:
@@ -32,7 +44,7 @@ def plan(entry: Entry) -> str:
     fitting, held = model.cost(encoder.encode(train.take(some), rng=torch.Generator().manual_seed(entry.seed)), len(train))
     sizes = len(train), len(holdout), rows
     columns = len(train.schema.columns)
-    judged = 1e6 * JUDGES_MB * min(rows / JUDGED, 1) + CELL * rows * columns
+    judged = 1e6 * JUDGES_MB * min(rows / JUDGED, 1) + CELL * rows * columns + SPACE * _dimensions(train) * min(max(sizes), ROWS)
     memory = BASE_MB + (2 * (train.values.nbytes + holdout.values.nbytes) + max(held, judged)) / 1e6
     seconds = BASE_S + fitting + columns * (CELL_S * sum(sizes) + JUDGED_S * sum(min(n, MOST) for n in sizes))
     lines = [
