@@ -18,7 +18,7 @@ import itertools
 import numpy as np
 
 from generators.data import Table
-from validation.features import Features, labels, numbers, together
+from validation.features import Features, labels, numbers, shared_codes
 from validation.resampling import MOST, at_most, interval, too_few, weights
 from validation.score import Score
 
@@ -41,7 +41,7 @@ def discrete(features: Features, train: Table, other: Table) -> tuple[np.ndarray
         ours.append(binned(values, at))
         theirs.append(binned(numbers(other, name), at))
     for name in features.category:
-        a, b, _ = together(labels(train, name), labels(other, name), VALUES)
+        a, b, _ = shared_codes(labels(train, name), labels(other, name), VALUES)
         ours.append(a)
         theirs.append(b)
     return np.array(ours).reshape(-1, len(train)), np.array(theirs).reshape(-1, len(other))

@@ -59,7 +59,7 @@ def match(values: pa.Array, vocabulary: pa.Array) -> np.ndarray:
     return np.where(pc.is_null(values).to_numpy(zero_copy_only=False), NULL, codes).astype(np.int64)
 
 
-def together(real: pa.Array, other: pa.Array, most: int = SLOTS) -> tuple[np.ndarray, np.ndarray, int]:
+def shared_codes(real: pa.Array, other: pa.Array, most: int = SLOTS) -> tuple[np.ndarray, np.ndarray, int]:
     """(rows,) codes of strings of both tables in one coding, null being a value, and how many codes there are.
 
     Of more than `most` values half as many stand alone, the most frequent real ones; the others share the rest of the

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from generators.data import Table
-from validation.features import Features, labels, numbers, together
+from validation.features import Features, labels, numbers, shared_codes
 from validation.histograms import bars, bins
 from validation.resampling import MOST, at_most, interval, too_few, weights
 from validation.score import Score
@@ -41,7 +41,7 @@ def ks(real: np.ndarray, other: np.ndarray):
 
 def tv(real: pa.Array, other: pa.Array):
     """The total variation distance of two samples of strings (null is a value) as a function of row weights."""
-    a_codes, b_codes, size = together(real, other)
+    a_codes, b_codes, size = shared_codes(real, other)
 
     def distance(a: np.ndarray, b: np.ndarray) -> float:
         p, q = np.bincount(a_codes, a, size), np.bincount(b_codes, b, size)
