@@ -71,7 +71,19 @@ class Entry:
     @property
     def digest(self) -> str:
         """sha256 of to_json, for keys and manifests."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+        return _digest(self.to_json())
+
+    @property
+    def learned(self) -> str:
+        """sha256 of what decides which model is learned, so that entries that differ in the rest share it."""
+        return _digest({key: value for key, value in self.to_json().items() if key in LEARNED})
+
+
+LEARNED = ("source", "holdout", "seed", "family", "arguments", "rare_below")
+
+
+def _digest(state: dict) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 def load(path: str | Path) -> dict[str, Entry]:

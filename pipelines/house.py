@@ -20,6 +20,7 @@ from generators.data import DataError, Schema, Table
 from pipelines.config import Entry
 
 REAL = "work"  # real rows of a run in progress, removed when it ends
+MODEL = "model"
 LOCK = ".lock"
 PACKAGES = ("generators", "validation", "privacy", "pipelines")
 
@@ -51,6 +52,15 @@ class Run:
 
     def read(self, name: str) -> Any:
         return json.loads((self.folder / name).read_text())
+
+    def fitted(self, key: str) -> Path | None:
+        """The model/ of a finished version of this pipeline that was fitted under this key and is as it was left."""
+        for folder in sorted(self.home.glob(f"*/{MODEL}")):
+            other = Run(self.entry, folder.parent.name)
+            with contextlib.suppress(OSError, ValueError):
+                if other.read(f"{MODEL}/fit.json").get("key") == key and other.read("facts.json")["model"] == hash_of(folder):
+                    return folder
+        return None
 
     def clean(self) -> None:
         """Removes real rows that this run left behind, or any that was killed: of this pipeline, whose lock is held, and of all that nobody runs."""

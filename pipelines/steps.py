@@ -14,7 +14,7 @@ from generators.data import Table
 from generators.layout import Layout
 from generators.synthesizer import PART, Synthesizer, build
 from pipelines import gates, sources
-from pipelines.house import Run, hash_of, open_run, read_table, version_of, write_table
+from pipelines.house import Run, code, digest, hash_of, open_run, read_table, version_of, write_table
 from pipelines.progress import each, log, training
 from validation.score import Score
 
@@ -87,25 +87,29 @@ def contract(run: Run) -> dict:
 
 
 def fit(run: Run) -> dict:
-    """Fits the generator and saves it under model/."""
-    entry, start = run.entry, time.monotonic()
-    train = read_table(run.real / "train.arrow")
-    model = Synthesizer(entry.family, rare_below=entry.rare_below, seed=entry.seed, **entry.arguments)
-    with training() as heard:
-        model.fit(train, log=heard, avoid=read_table(run.real / "holdout.arrow"), checkpoint=run.folder / ".training.safetensors")
-    model.check(entry.sample.where, entry.sample.balance)
-    beside = run.folder / ".model"
+    """Fits the generator and saves it under model/; or takes the model of another version that differs only in what comes after."""
+    entry, path, beside = run.entry, run.folder / "model", run.folder / ".model"
+    key = digest(entry.learned, run.read("source.json")["fingerprint"], code())
     shutil.rmtree(beside, ignore_errors=True)
-    model.save(beside)
-    facts = {
-        "family": entry.family, "arguments": dict(entry.arguments), "seconds": time.monotonic() - start,
-        "parameters": model.parameters, "curve": model.curve, "device": model.device, "protected": model.protected,
-    }  # fmt: skip
-    (beside / "fit.json").write_text(json.dumps(facts))
-    path = run.folder / "model"
+    if before := run.fitted(key):
+        Synthesizer.load(before).check(entry.sample.where, entry.sample.balance)
+        shutil.copytree(before, beside)
+        log.info("%s: fitted before, for version %s", entry.family, before.parent.name)
+    else:
+        start, train = time.monotonic(), read_table(run.real / "train.arrow")
+        model = Synthesizer(entry.family, rare_below=entry.rare_below, seed=entry.seed, **entry.arguments)
+        with training() as heard:
+            model.fit(train, log=heard, avoid=read_table(run.real / "holdout.arrow"), checkpoint=run.folder / ".training.safetensors")
+        model.check(entry.sample.where, entry.sample.balance)
+        model.save(beside)
+        facts = {
+            "family": entry.family, "arguments": dict(entry.arguments), "seconds": time.monotonic() - start, "key": key,
+            "parameters": model.parameters, "curve": model.curve, "device": model.device, "protected": model.protected,
+        }  # fmt: skip
+        (beside / "fit.json").write_text(json.dumps(facts))
+        log.info("%s: fitted in %.1f s", entry.family, facts["seconds"])
     shutil.rmtree(path, ignore_errors=True)
     beside.rename(path)
-    log.info("%s: fitted in %.1f s", entry.family, facts["seconds"])
     return {"path": str(path), "sha256": hash_of(path)}
 
 

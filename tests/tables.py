@@ -10,6 +10,7 @@ from generators.data import Column, Schema, Table
 from generators.encoding.table import TableEncoder
 
 ROWS = 400
+HUGE = float(torch.finfo(torch.float32).max)
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -32,6 +33,25 @@ def fitted(data: Table, rare_below: int = 10) -> TableEncoder:
 def there_and_back(data: Table, rare_below: int = 10) -> Table:
     encoder = fitted(data, rare_below)
     return encoder.decode(encoder.encode(data, rng=rng(1)), rng=rng(2))
+
+
+def values(data: Table, name: str = "x") -> pa.ChunkedArray:
+    return data.column(name)
+
+
+def decoded(encoder: TableEncoder, rows: int, scale: float = 1.0, start: int = 0) -> Table:
+    x = (torch.randn(rows, len(encoder.layout), generator=rng(5)).double() * scale).clamp(-HUGE, HUGE).float()
+    return encoder.decode(x, rng=rng(start), start=start)
+
+
+def valid(data: Table, like: Table) -> bool:
+    data.values.validate(full=True)
+    return data.values.schema.equals(like.schema.arrow, check_metadata=True)
+
+
+def plain(data: Table) -> pa.Array:
+    array = data.column("x").combine_chunks()
+    return array.dictionary_decode() if isinstance(array, pa.DictionaryArray) else array
 
 
 def patients(n: int = 600, seed: int = 0) -> Table:

@@ -84,6 +84,20 @@ def test_the_same_again_does_nothing_again(published):
     assert model.stat().st_mtime_ns == before and "nothing has changed" in log_of(second)
 
 
+def test_what_comes_after_fitting_may_change_without_another_fit(project):
+    config = lay(project)
+    _, first = run(config)
+    model = Path(first["run"]) / "model"
+    for more in ("gates.fidelity.shape.min=0.5", "sample.rows=500"):
+        code, other = run(config, "--set", more)
+        assert code == 0 and other["version"] != first["version"]
+        assert f"fitted before, for version {first['version']}" in log_of(other) and hash_of(Path(other["run"]) / "model") == hash_of(model)
+    assert "fitted in" in log_of(run(config, "--set", "seed=2")[1])
+    for weights in config.parent.glob("runs/ward/*/model/weights.safetensors"):
+        weights.write_bytes(weights.read_bytes() + b"?")
+    assert "fitted in" in log_of(run(config, "--set", "sample.rows=510")[1])
+
+
 def test_a_published_version_that_was_tampered_with_is_not_hidden(published, capsys):
     config, first = published
     part = parts(first)[0]

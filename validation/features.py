@@ -17,7 +17,7 @@ from generators.data import Table
 from validation.resampling import people
 
 NULL, RARE = 0, 1  # the first two codes of every category; kept values follow
-SLOTS = 512  # places of a one-hot category, and values of a category that are told apart, at most
+SLOTS = 512  # places of a one-hot category, and codes of a category that is compared, at most
 KNOTS = 512  # at how many quantiles a rank is remembered
 
 
@@ -59,18 +59,23 @@ def match(values: pa.Array, vocabulary: pa.Array) -> np.ndarray:
     return np.where(pc.is_null(values).to_numpy(zero_copy_only=False), NULL, codes).astype(np.int64)
 
 
+def grouped(rank: np.ndarray, most: int) -> np.ndarray:
+    """Ranks of values, 0 the most frequent -> codes 0 .. most - 1: half of them stand for one value each, other values share the rest in turn."""
+    alone = most // 2
+    return np.where(rank < alone, rank, alone + (rank - alone) % (most - alone))
+
+
 def shared_codes(real: pa.Array, other: pa.Array, most: int = SLOTS) -> tuple[np.ndarray, np.ndarray, int]:
     """(rows,) codes of strings of both tables in one coding, null being a value, and how many codes there are.
 
-    Of more than `most` values half as many stand alone, the most frequent real ones; the others share the rest of the
-    codes in turn. With a code for every value of very many, chance alone would set any two samples apart.
+    More than `most` values are grouped: with a code for every value of very many, chance alone would set any two samples apart.
     """
     codes = pa.concat_arrays([real, other]).dictionary_encode(null_encoding="encode").indices.to_numpy(zero_copy_only=False).astype(np.int64)
     ours, theirs, size = codes[: len(real)], codes[len(real) :], int(codes.max(initial=0)) + 1
     if size <= most:
         return ours, theirs, size
-    alone, code = most // 2, np.empty(size, np.int64)
-    code[np.argsort(-np.bincount(ours, minlength=size), kind="stable")] = np.r_[:alone, alone + np.arange(size - alone) % (most - alone)]
+    code = np.empty(size, np.int64)
+    code[np.argsort(-np.bincount(ours, minlength=size), kind="stable")] = grouped(np.arange(size), most)
     return code[ours], code[theirs], most
 
 
@@ -145,8 +150,8 @@ class Features:
         first = 2 * len(numeric)
         for name, width in zip(category, widths, strict=True):
             codes = self.codes(table, name)
-            if len(self.vocabulary[name]) + 2 > SLOTS:  # of very many values few share a slot
-                codes = np.where(codes > RARE, RARE + 1 + codes % (SLOTS - 2), codes)
+            if len(self.vocabulary[name]) + 2 > SLOTS:
+                codes = np.where(codes > RARE, RARE + 1 + grouped(codes - RARE - 1, SLOTS - 2), codes)
             out[np.arange(len(table)), first + codes] = np.sqrt(0.5)
             first += width
         return out
