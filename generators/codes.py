@@ -177,7 +177,7 @@ def _join(blocks: list[list[int]], labels: list[Tensor], sizes: list[int], least
     def dependence(a: int, b: int) -> float:
         (left, codes), (right, other) = live[a], live[b]
         small = math.prod(sizes[i] for i in left + right) < 2**63  # else the codes of a joint block could not be numbered
-        return _mutual_information(codes, other, most) if small else -1.0
+        return mutual_information(codes, other, most) if small else -1.0
 
     shared = {(a, b): dependence(a, b) for b in live for a in range(b)}
     while shared and max(shared.values()) >= least:
@@ -191,16 +191,16 @@ def _join(blocks: list[list[int]], labels: list[Tensor], sizes: list[int], least
     return [fields for fields, _ in live.values()]
 
 
-def _mutual_information(a: Tensor, b: Tensor, most: int) -> float:
-    """Nats, less what chance alone gives (Miller and Madow); -1 if the joint has more than `most` codes.
+def mutual_information(a: Tensor, b: Tensor, most: int | None = None) -> float:
+    """Nats, less what chance alone gives (Miller and Madow); -1 if the joint has more than `most` codes. a, b (n,): 0, 1, and so on.
 
     Note on the bias of information estimates; G. A. Miller; 1955.
     """
     width = int(b.max()) + 1
     joint = torch.bincount(a * width + b, minlength=(int(a.max()) + 1) * width).double().view(-1, width)
-    if int((joint > 0).sum()) > most:
+    if most is not None and int((joint > 0).sum()) > most:
         return -1.0
     n, row, column = joint.sum(), joint.sum(1), joint.sum(0)
     entropy = [-(p[p > 0] / n * (p[p > 0] / n).log()).sum() for p in (row, column, joint)]
-    extra = (len(row) - 1) * (len(column) - 1) / (2 * n)
+    extra = (int((row > 0).sum()) - 1) * (int((column > 0).sum()) - 1) / (2 * n)
     return float(entropy[0] + entropy[1] - entropy[2] - extra)

@@ -1,8 +1,8 @@
 """GMM: a mixture over mixed fields, p(x) = sum_k pi_k prod_leaf p_leaf(x | k), fitted by incremental EM.
 
 Leaves: tables over codes (categories, binned numbers and blocks of fields that depend on each other strongly) and full
-covariance Gaussians over continuous fields. Numbers are binned or Gaussian, and there are many components or few,
-whichever gives held-out rows the higher likelihood.
+covariance Gaussians over continuous fields. Numbers are binned or Gaussian, there are many components or few, and all
+fields share one hidden state or each block has its own in a latent tree (tree.py): whichever gives held-out rows the higher likelihood.
 
 Maximum likelihood from incomplete data via the EM algorithm; A. Dempster, N. Laird, D. Rubin; 1977; https://doi.org/10.1111/j.2517-6161.1977.tb01600.x
 A view of the EM algorithm that justifies incremental, sparse, and other variants; R. Neal, G. Hinton; 1998; https://doi.org/10.1007/978-94-011-5014-9_12
@@ -18,14 +18,19 @@ from torch import Tensor, nn
 
 from generators.arguments import number, whole
 from generators.codes import Codes
-from generators.em import SCREEN, Mixture, Recipe, joint, log_density, prepare, ungated
+from generators.em import Climb, Grown, Mixture
 from generators.layout import Given, Layout
 from generators.leaves import Gaussian, Tables
+from generators.recipe import SCREEN, Recipe, joint, log_density, prepare, ungated
 from generators.threads import single_thread
+from generators.tree import Tree
 
 WIDEST = 64  # numbers that a full covariance is tried for, at most
 HELD_OUT = 4000  # held-out rows that are looked at, at most
 MOST = 2**19  # rows that are learned from, at random where there are more
+FEW_STATES, STATES, ROWS_A_STATE = 16, 48, 200  # hidden states of a latent tree, at least where rows are enough and at most, and rows for each
+MOST_GROWN = 2**16  # of which a latent tree gets so many
+MARGIN = 0.02  # nats a row for each block of fields by which a latent tree must be better than a mixture: that draws margins more evenly
 ROWS_A_NUMBER = 5  # rows for each number that a component with a full covariance must have, on average
 
 
@@ -37,18 +42,22 @@ class GMM(nn.Module):
     numbers:    "binned", "gaussian", or "auto": whichever measures better on held-out rows
     bins:       bins of a number; None tries some that suit the number of rows
     join:       fields with more mutual information than this, in nats, become one block
-    passes:     passes over the data at most
+    passes:     passes over the data at most; of a latent tree, three times as many
+    states:     hidden states of a latent tree; None: one for 200 rows, 16 to 48; 0: no tree is tried
     """
 
     device = "cpu"
 
-    def __init__(self, layout: Layout, components: int | None = None, numbers: str = "auto", bins: int | None = None, join: float = 0.06, passes: int = 12):
+    def __init__(
+        self, layout: Layout, components: int | None = None, numbers: str = "auto", bins: int | None = None,
+        join: float = 0.06, passes: int = 12, states: int | None = None,
+    ):  # fmt: skip
         super().__init__()
         if numbers not in ("auto", "binned", "gaussian"):
             raise ValueError(f"numbers: found {numbers!r}, expected auto, binned or gaussian")
-        whole(components=components, bins=bins, passes=passes), number(join=join)
+        whole(components=components, bins=bins, passes=passes), whole(0, states=states), number(join=join)
         self.layout, self.numbers, self.join, self.passes = layout, numbers, join, passes
-        self.components, self.bins = components, bins
+        self.components, self.bins, self.states = components, bins, states
         self.leaves = nn.ModuleList()
         self.register_buffer("log_pi", torch.zeros(0))
         self.curve: list[dict] = []
@@ -62,14 +71,20 @@ class GMM(nn.Module):
         x, held_out = (rows[torch.randperm(len(rows), generator=rng)[:most]] for rows, most in ((x, MOST), (held_out, HELD_OUT)))
         seed = int(torch.randint(2**62, (1,), generator=rng))
         with single_thread():
-            first = self._screen(x[:SCREEN], held_out, seed, log)
-            recipe, best = self._recipe(x, held_out, first.numbers, first.bins, seed), None
-            for components in sorted({recipe.at_least(k) for k in self._sizes(len(x), first.numbers)}):
-                tried = recipe.mixture(components)
+            first, grown = self._screen(x[:SCREEN], held_out, seed, log)
+            recipe, best = self._recipe(x, held_out, first.recipe.numbers, first.recipe.bins, seed), None
+            for components in sorted({recipe.at_least(k) for k in self._sizes(len(x), first.recipe.numbers)}):
+                tried = Mixture.of(recipe, components)
                 self._note(tried, log)
                 if best is not None and not tried.surely_better(best):
                     break  # more components do not help
                 best = tried
+            if grown is not None and self._beats(grown, first):
+                if len(x) > SCREEN:
+                    recipe = self._recipe(x[:MOST_GROWN], held_out, "binned", grown.recipe.bins, seed)
+                    grown = Grown.of(recipe, self._states(len(x)))
+                    self._note(grown, log)
+                best = grown if self._beats(grown, best) else best
             best.absorb_held_out()
         self.curve[best.note]["chosen"] = True
         self.leaves, self.log_pi = best.leaves, best.log_pi
@@ -78,20 +93,35 @@ class GMM(nn.Module):
     def _recipe(self, x: Tensor, held_out: Tensor, numbers: str, bins: int, seed: int) -> Recipe:
         return Recipe(self.layout, x, held_out, numbers=numbers, bins=bins, join=self.join, passes=self.passes, seed=seed)
 
-    def _screen(self, x: Tensor, held_out: Tensor, seed: int, log) -> Mixture:
-        """A first look at some of the rows: which kind of leaves for numbers, how many bins, and what start."""
-        widest = min(max(len(x) // 80, 8), 128)
-        bins = [self.bins] if self.bins else sorted({max(widest // 3, 8), widest}) if self.layout.continuous else [widest]
+    def _beats(self, grown: Grown, other: Climb) -> bool:
+        return grown.surely_better(other, MARGIN * len(grown.recipe.codes.blocks))
+
+    def _screen(self, x: Tensor, held_out: Tensor, seed: int, log) -> tuple[Climb, Grown | None]:
+        """A first look at some of the rows: the best mixture, by the kind of leaves for numbers, how many bins, and what start; and a latent tree."""
         some = 2 <= len(ungated(self.layout)) <= WIDEST
         kinds = [self.numbers] if self.numbers != "auto" else ["binned", "gaussian"] if some else ["binned"]
-        tried = [self._recipe(x, held_out, "binned", b, seed).mixture(max(len(x) // 200, 1)) for b in bins] if "binned" in kinds else []
+        tried: list[Climb] = [
+            Mixture.of(self._recipe(x, held_out, "binned", b, seed), max(len(x) // ROWS_A_STATE, 1)) for b in self._bins(len(x)) if "binned" in kinds
+        ]
+        grown = None
+        if tried and self.states != 0 and len(self.layout) > 2:
+            best = max(tried, key=lambda t: t.score)
+            grown = Grown.of(best.recipe, self._states(len(x)), best)
         if "gaussian" in kinds:
-            best = max(tried, key=lambda t: t.score).bins if tried else bins[-1]
+            best = max(tried, key=lambda t: t.score).recipe.bins if tried else self._bins(len(x))[-1]
             recipe = self._recipe(x, held_out, "gaussian", best, seed)
-            tried += [recipe.mixture(k) for k in sorted({recipe.at_least(k) for k in (2, 4, 16) if k <= self._most(len(x))})]
-        for t in tried:
+            tried += [Mixture.of(recipe, k) for k in sorted({recipe.at_least(k) for k in (2, 4, 16) if k <= self._most(len(x))})]
+        for t in [*tried, grown] if grown else tried:
             self._note(t, log)
-        return max(tried, key=lambda t: t.score)
+        return max(tried, key=lambda t: t.score), grown
+
+    def _bins(self, n: int) -> list[int]:
+        """Few and many."""
+        widest = min(max(n // 80, 8), 128)
+        return [self.bins] if self.bins else sorted({max(widest // 3, 8), widest}) if self.layout.continuous else [widest]
+
+    def _states(self, n: int) -> int:
+        return self.states or max(min(max(n // ROWS_A_STATE, FEW_STATES), n // 40, STATES), 1)
 
     def _sizes(self, n: int, numbers: str) -> list[int]:
         if self.components:
@@ -104,13 +134,11 @@ class GMM(nn.Module):
         """Full covariances that n rows can bear: of fewer rows each, they would describe persons."""
         return max(n // (ROWS_A_NUMBER * max(len(ungated(self.layout)), 4)), 2)
 
-    def _note(self, tried: Mixture, log) -> None:
-        size, tried.note = len(tried.log_pi), len(self.curve)
-        self.curve.append(
-            {"rows": len(tried.recipe.x), "components": size, "numbers": tried.numbers, "bins": tried.bins, "start": tried.start, "held_out": tried.history}
-        )
-        what = f"{size} components on {len(tried.recipe.x)} rows, {tried.numbers}, {tried.bins} bins, from {tried.start}"
-        log(f"gmm: {what}: {tried.score:.3f} nats a row held out")
+    def _note(self, tried: Climb, log) -> None:
+        tried.note = len(self.curve)
+        shown = {"rows": len(tried.recipe.x), "model": tried.model, "numbers": tried.recipe.numbers, "bins": tried.recipe.bins, "start": tried.start}
+        self.curve.append(shown | {"held_out": tried.history})
+        log(f"gmm: {tried.model} on {shown['rows']} rows, {shown['numbers']}, {shown['bins']} bins, from {tried.start}: {tried.score:.3f} nats a row held out")
 
     @torch.no_grad()
     def log_prob(self, x: Tensor) -> Tensor:
@@ -153,14 +181,16 @@ class GMM(nn.Module):
 
     def cost(self, x: Tensor, n: int) -> tuple[float, float]:
         """(seconds that a fit to n rows takes, about, bytes that it holds beside its rows)."""
-        size, rows = self._sizes(int(n * 0.9), "binned")[-1], min(n, MOST)
-        return 2.5e-7 * self.passes * rows * len(self.layout) * max(size, 50) ** 0.35, 16.0 * rows * len(self.layout) + 4e3 * size * len(self.layout)
+        size, rows, fields = self._sizes(int(n * 0.9), "binned")[-1], min(n, MOST), len(self.layout)
+        seconds = 2.5e-7 * self.passes * rows * fields * max(size, 50) ** 0.35 + 1.5e-6 * self.passes * min(rows, SCREEN) * fields
+        return seconds, 16.0 * rows * fields + 4e3 * size * fields + 80.0 * fields * self._states(n) ** 2
 
     def structure(self) -> dict:
         """What `restore` needs beside the tensors of the state."""
-        blocks = next((leaf.codes.blocks for leaf in self.leaves if isinstance(leaf, Tables)), None)
+        coded = next((leaf for leaf in self.leaves if isinstance(leaf, Tables | Tree)), None)
+        tree = {"parents": coded.parents, "states": coded.step.shape[1]} if isinstance(coded, Tree) else {}
         fields = next((leaf.fields for leaf in self.leaves if isinstance(leaf, Gaussian)), None)
-        return {"components": len(self.log_pi), "blocks": blocks, "gaussian": fields, "curve": self.curve}
+        return {"components": len(self.log_pi), "blocks": coded and coded.codes.blocks, "gaussian": fields, "curve": self.curve} | tree
 
     def restore(self, structure: dict, tensors: dict[str, Tensor]) -> GMM:
         """Builds the leaves as they were saved and fills them."""
@@ -168,7 +198,8 @@ class GMM(nn.Module):
         if structure["blocks"] is not None:
             edges = [tensors[f"leaves.0.codes.edges.{i}"] for i in range(len(self.layout))]
             combinations = [tensors[f"leaves.0.codes.combinations.{b}"] for b in range(len(structure["blocks"]))]
-            self.leaves.append(Tables(Codes(self.layout, structure["blocks"], edges, combinations), components))
+            codes = Codes(self.layout, structure["blocks"], edges, combinations)
+            self.leaves.append(Tree(codes, structure["parents"], structure["states"]) if "parents" in structure else Tables(codes, components))
         if structure["gaussian"] is not None:
             self.leaves.append(Gaussian(structure["gaussian"], components))
         self.log_pi = torch.zeros(components)

@@ -120,22 +120,29 @@ class Tables(nn.Module):
     def sample(self, k: Tensor, given: Given | None, x: Tensor, *, rng: torch.Generator) -> None:
         """Writes this leaf's fields of the rows x (n, fields), drawn in components k (n,): evenly spread within each component."""
         allowed = torch.ones(self.codes.size, dtype=torch.bool) if given is None else self.codes.allowed(given)
-        held, theta = torch.bincount(k, minlength=self.log_theta.shape[1]), self._theta()
-        codes = torch.empty(len(k), len(self.codes.blocks), dtype=torch.long)
+        theta, codes = self._theta(), torch.empty(len(k), len(self.codes.blocks), dtype=torch.long)
         for b, (first, last) in enumerate(zip(self.codes.offsets[:-1].tolist(), self.codes.offsets[1:].tolist(), strict=True)):
-            p = theta[first:last].double() * allowed[first:last, None]
-            cdf = p.cumsum(0).t()  # (K, codes)
-            cdf = cdf / cdf[:, -1:].clamp_min(1e-300)
-            order = torch.argsort(k + torch.rand(len(k), generator=rng, dtype=torch.double) * 0.999999)
-            rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(k))) - (held.cumsum(0) - held)[k]
-            u = (rank + torch.rand(len(held), generator=rng, dtype=torch.double)[k]) / held[k]  # systematic
-            ladder = (cdf + torch.arange(len(held))[:, None]).reshape(-1)
-            place = torch.searchsorted(ladder, (u.clamp(1e-12, 1 - 1e-9) + k), right=False) - k * (last - first)
-            codes[:, b] = first + place.clamp(0, last - first - 1)
-        inside = torch.zeros(x.shape, dtype=torch.double)
-        for i in (i for fields in self.codes.blocks for i in fields if len(self.codes.edges[i])):
-            inside[:, i] = torch.rand(len(x), generator=rng, dtype=torch.double)
-        self.codes.decode(codes, x, inside)
+            codes[:, b] = first + spread_within((theta[first:last] * allowed[first:last, None]).t(), k, rng)
+        written(self.codes, codes, x, rng)
+
+
+def spread_within(p: Tensor, group: Tensor, rng: torch.Generator) -> Tensor:
+    """p (groups, values), what each group's values weigh -> values (n,) of rows of groups (n,), drawn systematically within each group."""
+    held, cdf = torch.bincount(group, minlength=len(p)), p.double().cumsum(1)
+    cdf = cdf / cdf[:, -1:].clamp_min(1e-300)
+    order = torch.argsort(group + torch.rand(len(group), generator=rng, dtype=torch.double) * 0.999999)
+    rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(group))) - (held.cumsum(0) - held)[group]
+    u = (rank + torch.rand(len(held), generator=rng, dtype=torch.double)[group]) / held[group]
+    ladder = (cdf + torch.arange(len(held))[:, None]).reshape(-1)
+    return (torch.searchsorted(ladder, u.clamp(1e-12, 1 - 1e-9) + group) - group * p.shape[1]).clamp(0, p.shape[1] - 1)
+
+
+def written(codes: Codes, drawn: Tensor, x: Tensor, rng: torch.Generator) -> None:
+    """Writes codes drawn (n, B) into rows x (n, fields), a number anywhere in its bin."""
+    inside = torch.zeros(x.shape, dtype=torch.double)
+    for i in (i for fields in codes.blocks for i in fields if len(codes.edges[i])):
+        inside[:, i] = torch.rand(len(x), generator=rng, dtype=torch.double)
+    codes.decode(drawn, x, inside)
 
 
 class Gaussian(nn.Module):

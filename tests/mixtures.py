@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import torch
+from scipy.stats import chi2
 
 from generators.codes import Codes
 from generators.gmm import GMM
@@ -54,6 +55,35 @@ def em_step(leaves, log_pi: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     for leaf, s in zip(leaves, sums, strict=True):
         leaf.update(s)
     return (total / total.sum()).log()
+
+
+def agree(counts: torch.Tensor, p: torch.Tensor) -> bool:
+    """Chi-square, at one in a thousand; systematic draws lie well below."""
+    expected = p / p.sum() * counts.sum()
+    few = expected < 1e-6
+    assert not counts[few].any()
+    return float(((counts - expected)[~few] ** 2 / expected[~few]).sum()) < chi2.ppf(0.999, max(int((~few).sum()) - 1, 1))
+
+
+def tree(layout: Layout, parents: list[int], blocks: list[list[int]], states: int = 3, bins: int = 50, seed: int = 0) -> GMM:
+    """A latent tree with random probabilities."""
+    stream = np.random.default_rng(seed)
+    edges, combinations = codes_of(layout, blocks, bins)
+    theta = np.concatenate([stream.dirichlet(np.full(len(c), 0.8), states).T for c in combinations])
+    step = np.stack([stream.dirichlet(np.full(states, 0.8), states) for _ in parents])
+    step[parents.index(-1)] = step[parents.index(-1)][0]
+    tensors = {"log_pi": torch.zeros(1), "leaves.0.strength": torch.ones(2)}
+    tensors["leaves.0.step"] = torch.tensor(step, dtype=torch.float32)
+    tensors["leaves.0.theta"] = torch.tensor(np.concatenate([theta, np.full((1, states), 1e-30), np.ones((1, states))]), dtype=torch.float32)
+    tensors |= {f"leaves.0.codes.edges.{i}": e for i, e in enumerate(edges)}
+    tensors |= {f"leaves.0.codes.combinations.{b}": c for b, c in enumerate(combinations)}
+    structure = {"components": 1, "blocks": blocks, "gaussian": None, "curve": [], "parents": parents, "states": states}
+    return GMM(layout).restore(structure, tensors)
+
+
+def grid(n: int = 40_000) -> tuple[torch.Tensor, float]:
+    z = torch.linspace(-9, 9, n + 1)[:-1] + 9 / n
+    return z, 18 / n
 
 
 def every(layout: Layout) -> torch.Tensor:

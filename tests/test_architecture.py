@@ -29,6 +29,8 @@ RANK = {
     "heads": 1.5,
     "codes": 1,
     "leaves": 1.5,
+    "tree": 1.7,
+    "recipe": 1.8,
     "em": 2,
     "train": 2,
     "neural": 2.5,

@@ -6,8 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from mixtures import CATEGORIES, GATED, NUMBERS, SOME_CUTS, em_step, every, mixture
-from scipy.stats import chi2
+from mixtures import CATEGORIES, GATED, NUMBERS, SOME_CUTS, agree, em_step, every, grid, mixture
 from tables import rng
 
 from generators.gmm import GMM
@@ -29,11 +28,6 @@ def test_categories_sum_to_one_and_are_what_they_say(blocks):
             v = int(tables.offsets[b]) + next(i for i, c in enumerate(tables.combinations[b]) if c.tolist() == row[fields].long().tolist())
             p = p * theta[v]
         assert float(found) == pytest.approx(math.log(p.sum()), abs=1e-4)
-
-
-def grid(n: int = 40_000) -> tuple[torch.Tensor, float]:
-    z = torch.linspace(-9, 9, n + 1)[:-1] + 9 / n
-    return z, 18 / n
 
 
 @pytest.mark.parametrize("blocks", [[[0], [1]], [[0, 1]]])
@@ -115,14 +109,6 @@ def test_mixed_leaves_integrate_to_one():
 
 
 # Conditions
-
-
-def agree(counts: torch.Tensor, p: torch.Tensor) -> bool:
-    """Chi-square, at one in a thousand; systematic draws lie well below."""
-    expected = p / p.sum() * counts.sum()
-    few = expected < 1e-6
-    assert not counts[few].any()
-    return float(((counts - expected)[~few] ** 2 / expected[~few]).sum()) < chi2.ppf(0.999, max(int((~few).sum()) - 1, 1))
 
 
 @pytest.mark.parametrize("blocks", [[[0], [1], [2], [3]], [[0, 2], [1], [3]], [[0, 1, 2, 3]]])

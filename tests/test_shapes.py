@@ -3,7 +3,6 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 from tables import patients, table
 
 from generators.data import DataError
@@ -81,17 +80,3 @@ def peak() -> float:
 def test_tables_that_cannot_be_learned(columns, kinds, subject, message):
     with pytest.raises(DataError, match=message):
         Synthesizer("gmm").fit(table(columns, kinds, subject=subject))
-
-
-def test_unknown_family_and_arguments():
-    with pytest.raises(DataError, match="unknown family 'gmmm', expected one of gmm"):
-        Synthesizer("gmmm")
-    with pytest.raises(DataError, match="componentz"):
-        Synthesizer("gmm", componentz=3).fit(patients(100))
-
-
-def test_global_streams_are_left_alone(source):
-    before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    Synthesizer("gmm", passes=1).fit(source).sample(100)
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert (np.random.get_state()[1] == before[1]).all()

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import torch
 from tables import awkward, patients, table
 
 from generators.data import DataError
@@ -281,3 +282,20 @@ def test_rows_of_one_subject_stay_together():
     assert all(" on " in line and "nats a row" in line for line in kept["lines"])
     rows = {int(re.search(r"on (\d+) rows", line)[1]) for line in kept["lines"]}
     assert rows == {480}  # 48 whole subjects of 60
+
+
+# What else a user may do
+
+
+def test_unknown_family_and_arguments():
+    with pytest.raises(DataError, match="unknown family 'gmmm', expected one of gmm"):
+        Synthesizer("gmmm")
+    with pytest.raises(DataError, match="componentz"):
+        Synthesizer("gmm", componentz=3).fit(patients(100))
+
+
+def test_global_streams_are_left_alone(source):
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    Synthesizer("gmm", passes=1).fit(source).sample(100)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all()
