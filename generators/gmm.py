@@ -29,6 +29,7 @@ WIDEST = 64  # numbers that a full covariance is tried for, at most
 HELD_OUT = 4000  # held-out rows that are looked at, at most
 MOST = 2**19  # rows that are learned from, at random where there are more
 FEW_STATES, STATES, ROWS_A_STATE = 16, 48, 200  # hidden states of a latent tree, at least where rows are enough and at most, and rows for each
+LEAST_A_STATE = 40  # rows that there are for each, whatever is asked for
 MOST_GROWN = 2**16  # of which a latent tree gets so many
 MARGIN = 0.02  # nats a row for each block of fields by which a latent tree must be better than a mixture: that draws margins more evenly
 ROWS_A_NUMBER = 5  # rows for each number that a component with a full covariance must have, on average
@@ -43,7 +44,7 @@ class GMM(nn.Module):
     bins:       bins of a number; None tries some that suit the number of rows
     join:       fields with more mutual information than this, in nats, become one block
     passes:     passes over the data at most; of a latent tree, three times as many
-    states:     hidden states of a latent tree; None: one for 200 rows, 16 to 48; 0: no tree is tried
+    states:     hidden states of a latent tree; None: one for 200 rows, 16 to 48; at most one for 40 rows; 0: no tree is tried
     """
 
     device = "cpu"
@@ -121,7 +122,7 @@ class GMM(nn.Module):
         return [self.bins] if self.bins else sorted({max(widest // 3, 8), widest}) if self.layout.continuous else [widest]
 
     def _states(self, n: int) -> int:
-        return self.states or max(min(max(n // ROWS_A_STATE, FEW_STATES), n // 40, STATES), 1)
+        return max(min(self.states or min(max(n // ROWS_A_STATE, FEW_STATES), STATES), n // LEAST_A_STATE), 1)
 
     def _sizes(self, n: int, numbers: str) -> list[int]:
         if self.components:
@@ -177,13 +178,15 @@ class GMM(nn.Module):
     def size(self, rows: int) -> str:
         """In words, what would be fitted to so many rows."""
         sizes = self._sizes(int(rows * 0.9), "binned")
-        return f"a mixture of {sizes[-1]} components (or fewer Gaussian ones where that measures better)"
+        return f"a mixture of {sizes[-1]} components (or fewer Gaussian ones, or a latent tree, where that measures better)"
 
     def cost(self, x: Tensor, n: int) -> tuple[float, float]:
         """(seconds that a fit to n rows takes, about, bytes that it holds beside its rows)."""
         size, rows, fields = self._sizes(int(n * 0.9), "binned")[-1], min(n, MOST), len(self.layout)
-        seconds = 2.5e-7 * self.passes * rows * fields * max(size, 50) ** 0.35 + 1.5e-6 * self.passes * min(rows, SCREEN) * fields
-        return seconds, 16.0 * rows * fields + 4e3 * size * fields + 80.0 * fields * self._states(n) ** 2
+        seconds, held = 2.5e-7 * self.passes * rows * fields * max(size, 50) ** 0.35, 16.0 * rows * fields + 4e3 * size * fields
+        if self.states == 0 or self.numbers == "gaussian":
+            return seconds, held
+        return seconds + 3.3e-6 * self.passes * min(rows, SCREEN) * fields + 1e-4 * fields**2, held + 80.0 * fields * self._states(n) ** 2
 
     def structure(self) -> dict:
         """What `restore` needs beside the tensors of the state."""

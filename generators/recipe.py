@@ -50,7 +50,9 @@ class Recipe:
         self.density = log_density(blank, held_out)  # of each held-out row, (m,)
         if self.codes is not None:
             held = torch.bincount(self.codes.encode(x).reshape(-1), minlength=self.codes.size + 2)[:-2].float()
-            self.margins = held / torch.zeros(len(self.codes.blocks)).index_add_(0, self.codes.block_of, held)[self.codes.block_of].clamp_min(1)
+            rows = torch.zeros(len(self.codes.blocks)).index_add_(0, self.codes.block_of, held)[self.codes.block_of]
+            self.margins = torch.where(rows > 0, held, 1.0)  # of a field that is switched off in all these rows, all codes alike
+            self.margins /= torch.zeros(len(self.codes.blocks)).index_add_(0, self.codes.block_of, self.margins)[self.codes.block_of]
         self.group, share = self.starts()
         self.start = "clusters" if share > EXPLAINED else "rows"
         if self.gaussian:

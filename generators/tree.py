@@ -107,10 +107,10 @@ class Tree(nn.Module):
         margin, held = codes.sum(1), self._per_block(codes)[self.codes.block_of]
         for _ in range(ROUNDS):
             joint = self.step * above[:, :, None]
-            self.step.mul_((share / joint.sum(1).clamp_min(LEAST))[:, None])
+            self.step.mul_(_factor(share, joint.sum(1))[:, None])
             self.step.div_(self.step.sum(2, keepdim=True).clamp_min(LEAST))
             found = (self.theta[:-2] * held).sum(1)
-            self.theta[:-2].mul_((margin / found.clamp_min(LEAST))[:, None])
+            self.theta[:-2].mul_(_factor(margin, found)[:, None])
             self.theta[:-2].div_(self._per_block(self.theta[:-2])[self.codes.block_of].clamp_min(LEAST))
 
     def _per_block(self, counts: Tensor) -> Tensor:
@@ -162,6 +162,11 @@ def parents_of(codes: Codes, x: Tensor) -> list[int]:
             if shared[new, b] > best[b]:
                 best[b], link[b] = shared[new, b], new
     return parents
+
+
+def _factor(wanted: Tensor, found: Tensor) -> Tensor:
+    """What makes of what was found what is wanted; 1 where there is nothing."""
+    return torch.where(found > LEAST, wanted / found.clamp_min(LEAST), 1.0)
 
 
 def _downward(parents: list[int]) -> list[int]:

@@ -53,13 +53,16 @@ class Run:
     def read(self, name: str) -> Any:
         return json.loads((self.folder / name).read_text())
 
-    def fitted(self, key: str) -> Path | None:
-        """The model/ of a finished version of this pipeline that was fitted under this key and is as it was left."""
+    def fitted(self, key: str, to: Path) -> str | None:
+        """The finished version of this pipeline whose model was fitted under this key, a copy of which is then in `to`: whole, by its hash."""
         for folder in sorted(self.home.glob(f"*/{MODEL}")):
             other = Run(self.entry, folder.parent.name)
-            with contextlib.suppress(OSError, ValueError):
-                if other.read(f"{MODEL}/fit.json").get("key") == key and other.read("facts.json")["model"] == hash_of(folder):
-                    return folder
+            with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):  # removed meanwhile, or damaged
+                if other.read(f"{MODEL}/fit.json")["key"] == key:
+                    shutil.copytree(folder, to)
+                    if other.read("facts.json")["model"] == hash_of(to):
+                        return other.version
+            shutil.rmtree(to, ignore_errors=True)
         return None
 
     def clean(self) -> None:

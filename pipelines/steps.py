@@ -91,10 +91,9 @@ def fit(run: Run) -> dict:
     entry, path, beside = run.entry, run.folder / "model", run.folder / ".model"
     key = digest(entry.learned, run.read("source.json")["fingerprint"], code())
     shutil.rmtree(beside, ignore_errors=True)
-    if before := run.fitted(key):
-        Synthesizer.load(before).check(entry.sample.where, entry.sample.balance)
-        shutil.copytree(before, beside)
-        log.info("%s: fitted before, for version %s", entry.family, before.parent.name)
+    if before := run.fitted(key, beside):
+        Synthesizer.load(beside).check(entry.sample.where, entry.sample.balance)
+        log.info("%s: fitted before, for version %s", entry.family, before)
     else:
         start, train = time.monotonic(), read_table(run.real / "train.arrow")
         model = Synthesizer(entry.family, rare_below=entry.rare_below, seed=entry.seed, **entry.arguments)

@@ -171,6 +171,23 @@ def test_a_tree_is_chosen_where_it_is_better_and_comes_back_as_it_was():
     assert not isinstance(without.leaves[0], Tree) and float((model.log_prob(x) - without.log_prob(x)).mean()) > 0.24
 
 
+def test_a_number_that_is_never_there_leaves_the_rest_as_it_is():
+    """Too rare for the rows that a tree is grown from: its own distribution is unknown, all others' are not."""
+    x = torch.cat([chain(), torch.zeros(6000, 2)], 1)
+    x[:, 12] = 1  # the gate: always switched off
+    layout = Layout((*(Field(5),) * 12, Field(2), Field(gate=12, cuts=(-0.5, 0.0, 0.5))))
+    model = GMM(layout, join=9.0).fit(x[:5000], x[5000:], rng=rng())
+    assert isinstance(model.leaves[0], Tree)
+    y = model.sample(6000, rng=rng())
+    same = lambda v: (v[:, 0] == v[:, 1]).float().mean() - (v[:, 0] == v[:, 2]).float().mean()  # noqa: E731
+    assert float(same(y)) == pytest.approx(float(same(x)), abs=0.03)
+    shares = torch.stack([torch.bincount(v[:, 5].long(), minlength=5) / 6000 for v in (x, y)])
+    assert float((shares[0] - shares[1]).abs().max()) < 0.01
+    mask = torch.zeros(14, dtype=torch.bool)
+    mask[0] = True
+    assert (model.sample(10, Given(torch.full((10, 14), 2.0) * mask, mask), rng=rng())[:, 0] == 2).all()
+
+
 def test_fields_that_say_nothing_of_each_other_get_no_tree():
     x = torch.randint(5, (3000, 6), generator=rng()).float()
     assert not isinstance(GMM(Layout((Field(5),) * 6)).fit(x[:2500], x[2500:], rng=rng()).leaves[0], Tree)
