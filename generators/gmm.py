@@ -104,13 +104,11 @@ class GMM(nn.Module):
         tried: list[Climb] = [
             Mixture.of(self._recipe(x, held_out, "binned", b, seed), max(len(x) // ROWS_A_STATE, 1)) for b in self._bins(len(x)) if "binned" in kinds
         ]
-        grown = None
-        if tried and self.states != 0 and len(self.layout) > 2:
-            best = max(tried, key=lambda t: t.score)
+        best, grown = max(tried, key=lambda t: t.score, default=None), None
+        if best and self.states != 0 and len(self.layout) > 2:
             grown = Grown.of(best.recipe, self._states(len(x)), best)
         if "gaussian" in kinds:
-            best = max(tried, key=lambda t: t.score).recipe.bins if tried else self._bins(len(x))[-1]
-            recipe = self._recipe(x, held_out, "gaussian", best, seed)
+            recipe = self._recipe(x, held_out, "gaussian", best.recipe.bins if best else self._bins(len(x))[-1], seed)
             tried += [Mixture.of(recipe, k) for k in sorted({recipe.at_least(k) for k in (2, 4, 16) if k <= self._most(len(x))})]
         for t in [*tried, grown] if grown else tried:
             self._note(t, log)

@@ -27,7 +27,7 @@ STEP = 3.0  # by which a strength is tried higher and lower
 
 
 class Tree(nn.Module):
-    """codes: B blocks with V codes in all; parents: of each block another one, or -1 of the root, or none yet; states: S of each block.
+    """codes: B blocks with V codes in all; parents: of each block another one, or -1 of the root; states: S of each block.
 
     step  (B, S, S): p(state | state of the parent); of the root, whose parent has state 0 alone, (every row) p(state)
     theta (V + 2, S): p(code | state); row V: a combination never seen; V + 1: switched off, which says nothing

@@ -20,7 +20,6 @@ from generators.data import DataError, Schema, Table
 from pipelines.config import Entry
 
 REAL = "work"  # real rows of a run in progress, removed when it ends
-MODEL = "model"
 LOCK = ".lock"
 PACKAGES = ("generators", "validation", "privacy", "pipelines")
 
@@ -55,10 +54,10 @@ class Run:
 
     def fitted(self, key: str, to: Path) -> str | None:
         """The finished version of this pipeline whose model was fitted under this key, a copy of which is then in `to`: whole, by its hash."""
-        for folder in sorted(self.home.glob(f"*/{MODEL}")):
+        for folder in sorted(self.home.glob("*/model")):
             other = Run(self.entry, folder.parent.name)
             with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):  # removed meanwhile, or damaged
-                if other.read(f"{MODEL}/fit.json")["key"] == key:
+                if other.read("model/fit.json")["key"] == key:
                     shutil.copytree(folder, to)
                     if other.read("facts.json")["model"] == hash_of(to):
                         return other.version

@@ -80,3 +80,10 @@ def peak() -> float:
 def test_tables_that_cannot_be_learned(columns, kinds, subject, message):
     with pytest.raises(DataError, match=message):
         Synthesizer("gmm").fit(table(columns, kinds, subject=subject))
+
+
+def test_unknown_family_and_arguments():
+    with pytest.raises(DataError, match="unknown family 'gmmm', expected one of gmm"):
+        Synthesizer("gmmm")
+    with pytest.raises(DataError, match="componentz"):
+        Synthesizer("gmm", componentz=3).fit(patients(100))

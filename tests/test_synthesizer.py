@@ -284,14 +284,7 @@ def test_rows_of_one_subject_stay_together():
     assert rows == {480}  # 48 whole subjects of 60
 
 
-# What else a user may do
-
-
-def test_unknown_family_and_arguments():
-    with pytest.raises(DataError, match="unknown family 'gmmm', expected one of gmm"):
-        Synthesizer("gmmm")
-    with pytest.raises(DataError, match="componentz"):
-        Synthesizer("gmm", componentz=3).fit(patients(100))
+# Streams
 
 
 def test_global_streams_are_left_alone(source):
