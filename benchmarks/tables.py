@@ -1,10 +1,10 @@
 """Our families and our peers side by side: `python benchmarks/tables.py [--tables adult support2 my.csv:target] [--only NAME ...]`.
 
 Needs LIKENESS_DATA, a folder with adult_train.csv, adult_test.csv and support2.csv, or a table of yours, FILE:TARGET. A
-quarter of a table is held out; of adult, the test file. Everybody runs with the defaults, one
-after the other, each in a process of its own; a peer in a virtual environment of its own under benchmarks/.venvs, made when
-it is first needed. Prints the README's tables: the median over `--repeat` seeds, and below each figure's floor, which is
-what real training rows drawn again score.
+quarter of a table is held out; of adult, the test file. Everybody runs with the defaults, one after the other, each in a
+process of its own; a peer in a virtual environment of its own under benchmarks/.venvs, made when it is first needed. Prints
+the README's tables: the median over `--repeat` seeds, each with a quarter of its own held out, and first each figure's
+floor, which is what real training rows drawn again score.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ UNUSED = ("torchvision", "torchaudio")  # wanted by a peer, used for no table, a
 LONGEST = 3600  # seconds that one contender may take
 
 
-def table(name: str) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+def table(name: str, seed: int) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """(rows to learn from, held-out rows, target) of a table of TARGETS, or of FILE:TARGET."""
     file, _, target = name.rpartition(":")
     if not file and not os.environ.get("LIKENESS_DATA"):
@@ -46,7 +46,7 @@ def table(name: str) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     if name == "adult":
         return pd.read_csv(data / "adult_train.csv"), pd.read_csv(data / "adult_test.csv"), TARGETS[name]
     frame = pd.read_csv(file or data / f"{name}.csv").drop(columns="sno", errors="ignore")  # a number of the row
-    order = np.random.default_rng(0).permutation(len(frame))
+    order = np.random.default_rng(seed).permutation(len(frame))
     held = len(frame) // 4
     return frame.iloc[order[held:]].reset_index(drop=True), frame.iloc[order[:held]].reset_index(drop=True), target if file else TARGETS[name]
 
@@ -69,7 +69,7 @@ def python_of(name: str) -> str:
 def contend(name: str, train: pd.DataFrame, holdout: pd.DataFrame, target: str, seed: int, keep: Path | None) -> dict[str, float]:
     """All figures of one contender, and its seconds; raises RuntimeError where it failed. keep: a folder for what it drew."""
     with tempfile.TemporaryDirectory() as folder:
-        real, made = Path(folder, "train.parquet"), (keep or Path(folder)) / f"{name}-{seed}.parquet"
+        real, made = Path(folder, "train.parquet"), (keep or Path(folder)) / f"{name}.parquet"
         train.to_parquet(real)
         command = [python_of(name), str(HERE / "contender.py"), name, str(real), str(made), "--rows", str(len(train)), "--seed", str(seed)]
         try:
@@ -84,17 +84,19 @@ def contend(name: str, train: pd.DataFrame, holdout: pd.DataFrame, target: str, 
 
 def rows(name: str, contenders: list[str], repeat: int, keep: Path | None) -> Iterator[tuple[str, dict | str]]:
     """(contender, median figures or what went wrong), the floor first."""
-    train, holdout, target = table(name)
+    splits = [table(name, seed) for seed in range(repeat)]
+    folders: list[Path | None] = [None] * repeat
     if keep:
-        keep = keep.resolve() / Path(name.rpartition(":")[0] or name).stem
-        keep.mkdir(parents=True, exist_ok=True)
-        train.to_parquet(keep / "train.parquet"), holdout.to_parquet(keep / "holdout.parquet")
-    drawn = [figures(train, holdout, train.sample(len(train), replace=True, random_state=s), target) for s in range(repeat)]
+        folders = [keep.resolve() / Path(name.rpartition(":")[0] or name).stem / str(seed) for seed in range(repeat)]
+        for folder, (train, holdout, _) in zip(folders, splits, strict=True):
+            folder.mkdir(parents=True, exist_ok=True)
+            train.to_parquet(folder / "train.parquet"), holdout.to_parquet(folder / "holdout.parquet")
+    drawn = [figures(train, holdout, train.sample(len(train), replace=True, random_state=s), target) for s, (train, holdout, target) in enumerate(splits)]
     yield "real rows drawn again", {k: statistics.median(d[k] for d in drawn) for k in FIGURES}
     for contender in contenders:
         try:
-            found = [contend(contender, train, holdout, target, seed, keep) for seed in range(repeat)]
-            yield contender, {k: statistics.median(f[k] for f in found) for k in (*FIGURES, "fit_s", "sample_s", "peak_mb")} | {"version": found[0]["version"]}
+            found = [contend(contender, *split, seed, folder) for seed, (split, folder) in enumerate(zip(splits, folders, strict=True))]
+            yield contender, {k: statistics.median(f[k] for f in found) for k in (*FIGURES, "fit_s", "sample_s", "peak_mb")}
         except RuntimeError as problem:
             yield contender, str(problem)
 
@@ -103,7 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", nargs="*", default=["adult", "support2"], metavar="TABLE", help=f"of {', '.join(TARGETS)}, or FILE:TARGET")
     parser.add_argument("--only", nargs="*", default=[*OURS, *PEERS], metavar="NAME", help="of " + ", ".join([*OURS, *PEERS]))
-    parser.add_argument("--repeat", type=int, default=1, help="seeds, of which the median is shown")
+    parser.add_argument("--repeat", type=int, default=1, help="seeds, and so splits, of which the median is shown")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where train, holdout and every synthetic table stay")
     asked = parser.parse_args()
     for name in asked.tables:
