@@ -1,6 +1,7 @@
 """The nouns of a dataset: Column, Schema and Table. Everything else in the house passes these around.
 
-A Table is Arrow values and what is known about them. It is frozen: every step makes a new one.
+A Table is Arrow values and what is known about them. It is frozen: every step makes a new one. Series are a Table too, whose
+schema names a time: a row for each step, those of a subject together and in order of time.
 """
 
 from __future__ import annotations
@@ -39,18 +40,24 @@ class Column:
 
 @dataclass(frozen=True)
 class Schema:
-    """The exact Arrow schema of the published table, the kind of every column, and which column plays which part."""
+    """The exact Arrow schema of the published table, the kind of every column, and which column plays which part.
+
+    time:   of series, which column says when; None of a table
+    static: of series, the columns that are the same in all steps of a subject
+    """
 
     arrow: pa.Schema
     columns: tuple[Column, ...]
     subject: str | None = None
     target: str | None = None
+    time: str | None = None
+    static: tuple[str, ...] = ()
 
     def __post_init__(self):
         names = [c.name for c in self.columns]
         if names != self.arrow.names:
             raise DataError(f"columns are {names}, expected those of the Arrow schema, {self.arrow.names}")
-        for role in ("subject", "target"):
+        for role in ("subject", "target", "time"):
             if getattr(self, role) is not None and getattr(self, role) not in names:
                 raise DataError(f"{role}: no column {getattr(self, role)!r}; the columns are {', '.join(names)}")
 
@@ -67,12 +74,14 @@ class Schema:
             "columns": [{"name": c.name, "kind": c.kind, "options": dict(c.options)} for c in self.columns],
             "subject": self.subject,
             "target": self.target,
+            "time": self.time,
+            "static": list(self.static),
         }
 
     @classmethod
     def from_json(cls, state: Mapping) -> Schema:
         arrow = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(state["arrow"])))
-        return cls(arrow, tuple(Column(**c) for c in state["columns"]), state["subject"], state["target"])
+        return cls(arrow, tuple(Column(**c) for c in state["columns"]), state["subject"], state["target"], state["time"], tuple(state["static"]))
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,11 @@ class Table:
         rows = np.asarray(rows)
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         return Table(self.values.take(pa.array(rows)), self.schema)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """(subjects,) int64: how many rows each subject has."""
+        return np.bincount(self.subjects)
 
     @cached_property
     def subjects(self) -> np.ndarray:

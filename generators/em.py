@@ -29,6 +29,7 @@ class Climb:
         self.recipe, self.leaves, self.model, self.start = recipe, leaves, model, start
         self.log_pi = torch.full((components,), -math.log(components))
         self.history: list[float] = []
+        self.better = BETTER
 
     def _climb(self, parts: list, sums: list, passes: int) -> None:
         """parts of the data, and their sums to begin with."""
@@ -44,7 +45,7 @@ class Climb:
             self._tune()
             rows = self._rows() + self.recipe.density
             self.history.append(float(rows.mean()))
-            if self.history[-1] < self.score + BETTER:
+            if self.history[-1] < self.score + self.better:
                 waited += 1
                 if waited > PATIENCE:
                     break

@@ -17,13 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from generators.arguments import number, whole
-from generators.codes import Codes
 from generators.em import Climb, Grown, Mixture
 from generators.layout import Given, Layout
-from generators.leaves import Gaussian, Tables
-from generators.recipe import SCREEN, Recipe, joint, log_density, prepare, ungated
+from generators.recipe import SCREEN, Recipe, joint, leaves_like, log_density, prepare, shape_of, ungated
 from generators.threads import single_thread
-from generators.tree import Tree
 
 WIDEST = 64  # numbers that a full covariance is tried for, at most
 HELD_OUT = 4000  # held-out rows that are looked at, at most
@@ -188,21 +185,12 @@ class GMM(nn.Module):
 
     def structure(self) -> dict:
         """What `restore` needs beside the tensors of the state."""
-        coded = next((leaf for leaf in self.leaves if isinstance(leaf, Tables | Tree)), None)
-        tree = {"parents": coded.parents, "states": coded.step.shape[1]} if isinstance(coded, Tree) else {}
-        fields = next((leaf.fields for leaf in self.leaves if isinstance(leaf, Gaussian)), None)
-        return {"components": len(self.log_pi), "blocks": coded and coded.codes.blocks, "gaussian": fields, "curve": self.curve} | tree
+        return {"components": len(self.log_pi), "curve": self.curve} | shape_of(self.leaves)
 
     def restore(self, structure: dict, tensors: dict[str, Tensor]) -> GMM:
         """Builds the leaves as they were saved and fills them."""
         components, self.curve = structure["components"], structure["curve"]
-        if structure["blocks"] is not None:
-            edges = [tensors[f"leaves.0.codes.edges.{i}"] for i in range(len(self.layout))]
-            combinations = [tensors[f"leaves.0.codes.combinations.{b}"] for b in range(len(structure["blocks"]))]
-            codes = Codes(self.layout, structure["blocks"], edges, combinations)
-            self.leaves.append(Tree(codes, structure["parents"], structure["states"]) if "parents" in structure else Tables(codes, components))
-        if structure["gaussian"] is not None:
-            self.leaves.append(Gaussian(structure["gaussian"], components))
+        self.leaves = leaves_like(self.layout, structure, components, "leaves", tensors)
         self.log_pi = torch.zeros(components)
         self.load_state_dict(tensors)
         return self

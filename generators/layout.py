@@ -2,6 +2,8 @@
 
 A row of a table is a vector of fields, x (n, fields) float32. A field is continuous, a number on a scale where the
 training data are about standard normal; or one-of-k, held as its index 0 .. k - 1. Nothing is ever NaN.
+
+A series is what stays, a row of fields, and steps, each a row of fields too.
 """
 
 from __future__ import annotations
@@ -64,3 +66,46 @@ class Given(NamedTuple):
 
     values: Tensor
     mask: Tensor
+
+
+@dataclass(frozen=True)
+class SeriesLayout:
+    """static: fields of what stays; the first one is one-of-k and says into which of `spans` (from, to) the number of steps falls
+    step:   fields of a step
+    """
+
+    static: Layout
+    step: Layout
+    spans: tuple[tuple[int, int], ...]
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    @property
+    def longest(self) -> int:
+        """Steps."""
+        return max(high for _, high in self.spans)
+
+
+class Sequences(NamedTuple):
+    """n series: static (n, fields), lengths (n,) int64, and the steps of all, one series after the other, (sum of lengths, fields)."""
+
+    static: Tensor
+    lengths: Tensor
+    steps: Tensor
+
+    def take(self, which: Tensor) -> Sequences:
+        """The series at these positions, (m,) int64, or where this mask is true, (n,) bool."""
+        which = which.nonzero()[:, 0] if which.dtype == torch.bool else which
+        return Sequences(self.static[which], self.lengths[which], self.steps[positions(self.lengths, which)])
+
+
+def positions(lengths: Tensor, which: Tensor) -> Tensor:
+    """Where the steps of series `which` (m,) stand among those of all, lengths (n,), in a row."""
+    held, first = lengths[which], (lengths.cumsum(0) - lengths)[which]
+    return torch.repeat_interleave(first, held) + moments(held)
+
+
+def moments(lengths: Tensor) -> Tensor:
+    """lengths (n,) -> of every step its number within its series, 0, 1, ..., (sum of lengths,)."""
+    return torch.arange(int(lengths.sum())) - torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from generators.codes import Codes
 from generators.layout import Layout
 from generators.leaves import FLOOR, Gaussian, Tables
+from generators.regression import Regression
 from generators.tree import Tree
 
 SCREEN = 8000  # rows on which the kind of leaves is chosen
@@ -33,6 +34,30 @@ def joint(leaves, log_pi: Tensor, chunks: tuple) -> Tensor:
 def log_density(leaves, x: Tensor) -> Tensor:
     """(n,): what turns the probabilities of bins into densities."""
     return sum((leaf.codes.log_density(x) for leaf in leaves if isinstance(leaf, Tables | Tree)), torch.zeros(len(x)))
+
+
+def shape_of(leaves) -> dict:
+    """What `leaves_like` needs beside the tensors."""
+    coded = next((leaf for leaf in leaves if isinstance(leaf, Tables | Tree)), None)
+    tree = {"parents": coded.parents, "states": coded.step.shape[1]} if isinstance(coded, Tree) else {}
+    fields = next((leaf.fields for leaf in leaves if isinstance(leaf, Gaussian)), None)
+    past = next(([leaf.fields, leaf.lags, leaf.width] for leaf in leaves if isinstance(leaf, Regression)), None)
+    return {"blocks": coded and coded.codes.blocks, "gaussian": fields, "regression": past} | tree
+
+
+def leaves_like(layout: Layout, shape: dict, components: int, name: str, tensors: dict[str, Tensor]) -> nn.ModuleList:
+    """Leaves as they were saved, to be filled; `name` is what the tensors call them."""
+    leaves = nn.ModuleList()
+    if shape["blocks"] is not None:
+        edges = [tensors[f"{name}.0.codes.edges.{i}"] for i in range(len(layout))]
+        combinations = [tensors[f"{name}.0.codes.combinations.{b}"] for b in range(len(shape["blocks"]))]
+        codes = Codes(layout, shape["blocks"], edges, combinations)
+        leaves.append(Tree(codes, shape["parents"], shape["states"]) if "parents" in shape else Tables(codes, components))
+    if shape["gaussian"] is not None:
+        leaves.append(Gaussian(shape["gaussian"], components))
+    if shape.get("regression") is not None:
+        leaves.append(Regression(*shape["regression"], components))
+    return leaves
 
 
 class Recipe:

@@ -13,9 +13,11 @@ import numpy as np
 import torch
 
 from generators.data import DataError, Table
+from generators.encoding.series import SeriesEncoder
 from generators.encoding.table import TableEncoder
-from generators.layout import Given, Layout
-from generators.registry import FAMILIES
+from generators.layout import Given, Layout, Sequences, SeriesLayout
+from generators.panel import Panel
+from generators.registry import FAMILIES, OF_SERIES
 
 PART = 50_000  # rows that are drawn at a time
 HELD_OUT = 0.1  # share of the subjects on which a generator decides when to stop,
@@ -24,17 +26,17 @@ FORMAT = 1
 
 
 class Synthesizer:
-    """family: a name in registry.FAMILIES; arguments: keyword arguments of its constructor; rare_below: see TableEncoder.
+    """family: a name in registry.FAMILIES, or for series in OF_SERIES; arguments: keyword arguments of its constructor; rare_below: see TableEncoder.
 
     >>> model = Synthesizer("gmm", components=50).fit(table)     # doctest: +SKIP
     >>> more = model.sample(1000, where={"malignant": True})     # doctest: +SKIP
     """
 
     def __init__(self, family: str = "gmm", *, rare_below: int = 10, seed: int = 0, **arguments: Any):
-        if family not in FAMILIES:
-            raise DataError(f"generator: unknown family {family!r}, expected one of {', '.join(FAMILIES)}")
-        self.family, self.arguments, self.seed = family, arguments, seed
-        self.encoder = TableEncoder(rare_below)
+        known = list(dict.fromkeys([*FAMILIES, *OF_SERIES]))
+        if family not in known:
+            raise DataError(f"generator: unknown family {family!r}, expected one of {', '.join(known)}")
+        self.family, self.arguments, self.seed, self.rare_below = family, arguments, seed, rare_below
 
     def fit(self, data: Table, log: Callable[[str], None] = lambda line: None, *, avoid: Table | None = None, checkpoint: Path | None = None) -> Synthesizer:
         """Learns. Rows of one subject are all in the part that is learned from, or all in the part that decides when to stop.
@@ -45,20 +47,22 @@ class Synthesizer:
         rng, count = _stream(self.seed, "fit"), int(data.subjects.max(initial=-1)) + 1
         if count < 2:
             raise DataError(f"found {count} subjects, expected at least 2: one to learn from and one to decide when to stop")
-        self.encoder.fit(data, rng=rng, avoid=avoid)
-        x = self.encoder.encode(data, rng=rng)
-        subjects = torch.from_numpy(data.subjects)
-        order = torch.randperm(count, generator=rng)
-        held = (order < HELD_OUT * (1 + (len(order) <= FEW)) * len(order))[subjects]
+        self.encoder = (SeriesEncoder if data.schema.time else TableEncoder)(self.rare_below).fit(data, rng=rng, avoid=avoid)
         if not len(self.encoder.layout):
             raise DataError("no column is learned: every one is of kind id, pii or text; expected at least one numeric, category, boolean or datetime column")
+        x = self.encoder.encode(data, rng=rng)
+        held = torch.randperm(count, generator=rng) < HELD_OUT * (1 + (count <= FEW)) * count
+        if isinstance(x, Sequences):
+            learned, held_out = x.take(~held), x.take(held)
+        else:
+            held = held[torch.from_numpy(data.subjects)]
+            learned, held_out = x[~held], x[held]
         self.generator = build(self.family, self.encoder.layout, self.arguments)
-        x, held_out = x[~held], x[held]
-        self.generator.fit(x, held_out, rng=rng, log=log, checkpoint=checkpoint)
+        self.generator.fit(learned, held_out, rng=rng, log=log, checkpoint=checkpoint)
         return self
 
     def sample(self, rows: int, *, where: Mapping[str, Any] | None = None, balance: str | None = None, seed: int | None = None) -> Table:
-        """Rows drawn from the model. where: column -> value that every row holds; balance: a column whose classes come out equally often."""
+        """So many rows, or series, drawn from the model. where: column -> value that all hold; balance: a column whose classes come out equally often."""
         import pyarrow as pa
 
         parts = [part.values for part in self.parts(rows, where=where, balance=balance, seed=seed)]
@@ -66,18 +70,24 @@ class Synthesizer:
 
     def parts(self, rows: int, *, where: Mapping[str, Any] | None = None, balance: str | None = None, seed: int | None = None) -> Iterator[Table]:
         """The same rows part by part. Part i depends on (model, request, seed, i) alone: any worker can make any part."""
-        for i in range(-(-rows // PART)):
-            yield self.part(i, min(PART, rows - i * PART), where=where, balance=balance, seed=seed)
+        for i in range(-(-rows // self.each)):
+            yield self.part(i, min(self.each, rows - i * self.each), where=where, balance=balance, seed=seed)
+
+    @property
+    def each(self) -> int:
+        """Rows, or series, of a part."""
+        layout = self.encoder.layout
+        return max(PART // layout.longest, 1) if isinstance(layout, SeriesLayout) else PART
 
     def part(self, i: int, rows: int, *, where: Mapping[str, Any] | None = None, balance: str | None = None, seed: int | None = None) -> Table:
         rng = _stream(self.seed if seed is None else seed, f"part {i}")
-        given = self._given(rows, dict(where or {}), balance, start=i * PART)
+        given = self._given(rows, dict(where or {}), balance, start=i * self.each)
         try:
             x = self.generator.sample(rows, given, rng=rng)
         except ValueError as problem:
             asked = ", ".join([*(where or {}), *([balance] if balance else [])])
             raise DataError(f"where/balance on {asked}: {problem}") from None
-        data = self.encoder.decode(x, rng=rng, start=i * PART)
+        data = self.encoder.decode(x, rng=rng, start=i * self.each)
         return self._exactly(data, dict(where or {}))
 
     def _given(self, rows: int, where: dict, balance: str | None, start: int) -> Given | None:
@@ -136,7 +146,7 @@ class Synthesizer:
         folder.mkdir(parents=True, exist_ok=True)
         state = {
             "format": FORMAT, "family": self.family, "arguments": self.arguments, "seed": self.seed,
-            "encoder": self.encoder.state(), "layout": self.encoder.layout.to_json(), "structure": self.generator.structure(),
+            "encoder": self.encoder.state(), "structure": self.generator.structure(),
         }  # fmt: skip
         (folder / "model.json").write_text(json.dumps(state, sort_keys=True))
         save_file({k: v.contiguous().clone() for k, v in self.generator.state_dict().items()}, folder / "weights.safetensors")
@@ -153,8 +163,8 @@ class Synthesizer:
             if state.get("format") != FORMAT:
                 raise DataError(f"{folder}: model of format {state.get('format')}, expected {FORMAT}; fit it again with this version")
             self = cls(state["family"], rare_below=state["encoder"]["rare_below"], seed=state["seed"], **state["arguments"])
-            self.encoder = TableEncoder.restore(state["encoder"])
-            self.generator = FAMILIES[self.family](Layout.from_json(state["layout"]), **self.arguments)
+            self.encoder = (SeriesEncoder if "step" in state["encoder"] else TableEncoder).restore(state["encoder"])
+            self.generator = build(self.family, self.encoder.layout, self.arguments)
         with _whole(weights):
             self.generator.restore(state["structure"], load_file(weights))
         return self
@@ -171,10 +181,22 @@ def _whole(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: truncated or damaged ({type(error).__name__}), expected what was saved; fit the model again") from None
 
 
-def build(family: str, layout: Layout, arguments: Mapping[str, Any]) -> Any:
-    """A generator of this family. Raises DataError where its constructor refuses an argument."""
+def build(family: str, layout: Layout | SeriesLayout, arguments: Mapping[str, Any]) -> Any:
+    """A generator of this family. Raises DataError where its constructor refuses an argument, or the family is for other data.
+
+    Of series, `static:` among the arguments is the family that says what stays."""
+    series = isinstance(layout, SeriesLayout)
+    families = OF_SERIES if series else FAMILIES
+    if family not in families:
+        raise DataError(f"generator: {family} does not generate {'series' if series else 'tables'}, expected one of {', '.join(families)}")
+    own = dict(arguments)
     try:
-        return FAMILIES[family](layout, **arguments)
+        if not series:
+            return FAMILIES[family](layout, **own)
+        static = own.pop("static", "gmm")
+        if static not in FAMILIES:
+            raise ValueError(f"static: unknown family {static!r}, expected one of {', '.join(FAMILIES)}")
+        return Panel(layout, FAMILIES[static](layout.static), OF_SERIES[family](layout, **own))
     except (TypeError, ValueError) as problem:
         raise DataError(f"generator.{family}: {problem}") from None
 

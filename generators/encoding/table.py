@@ -32,15 +32,16 @@ class TableEncoder:
     def __init__(self, rare_below: int = 10):
         self.rare_below = rare_below
 
-    def fit(self, data: Table, *, rng: torch.Generator, avoid: Table | None = None) -> TableEncoder:
-        """avoid: more real rows, of which nothing is learned, but whose ids and personal data are not to be invented either."""
+    def fit(self, data: Table, *, rng: torch.Generator, avoid: Table | None = None, subjects: np.ndarray | None = None) -> TableEncoder:
+        """avoid: more real rows, of which nothing is learned, but whose ids and personal data are not to be invented either.
+        subjects: whose row each is, (rows,), where data do not say so themselves."""
         self._prepare(data.schema)
-        stream = _numpy(rng)
+        stream, subjects = numpy_stream(rng), data.subjects if subjects is None else subjects
         for name, column in self.columns.items():
             if isinstance(column, Surrogate):
                 column.fit(data.column(name), stream, [] if avoid is None else avoid.column(name).chunks)
             else:
-                column.fit(data.column(name), data.subjects)
+                column.fit(data.column(name), subjects)
         self._lay_out()
         return self
 
@@ -58,13 +59,13 @@ class TableEncoder:
 
     def encode(self, data: Table, *, rng: torch.Generator) -> Tensor:
         """(rows, fields) float32."""
-        stream, x = _numpy(rng), np.empty((len(data), len(self.layout)), dtype=np.float32)
+        stream, x = numpy_stream(rng), np.empty((len(data), len(self.layout)), dtype=np.float32)
         for name, column in self.columns.items():
             x[:, self.places[name]] = column.encode(data.column(name), stream)
         return torch.from_numpy(x)
 
     def decode(self, x: Tensor, *, rng: torch.Generator, start: int = 0) -> Table:
-        stream, values = _numpy(rng), x.cpu().numpy()
+        stream, values = numpy_stream(rng), x.cpu().numpy()
         arrays = [column.decode(values[:, self.places[name]], stream, start) for name, column in self.columns.items()]
         return Table(pa.Table.from_arrays(arrays, schema=self.schema.arrow), self.schema)
 
@@ -103,6 +104,6 @@ class TableEncoder:
         return self
 
 
-def _numpy(rng: torch.Generator) -> np.random.Generator:
+def numpy_stream(rng: torch.Generator) -> np.random.Generator:
     """A numpy stream that depends on the torch stream alone."""
     return np.random.default_rng(int(torch.randint(2**62, (1,), generator=rng)))

@@ -1,0 +1,180 @@
+"""SeriesEncoder: subjects, with what stays and with steps in time, as fields, and back. Protects by subject, as a TableEncoder does.
+
+What stays (the static columns, and when the first step is) is a row of a table, and so is every step: its columns, and how long
+after the step before it comes, unless all come at equal distances. Where every series has the same mean, or the same mean and
+spread (because somebody standardised them), it is held by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from generators.data import DataError, Schema, Table
+from generators.encoding.clock import Clock
+from generators.encoding.table import TableEncoder, numpy_stream
+from generators.layout import Field, Given, Layout, Sequences, SeriesLayout, moments
+
+CLASSES = 64  # of lengths, at most
+SAME = 1e-4  # of a column's spread, by which means or spreads of series that are the same may differ
+
+
+class SeriesEncoder:
+    """rare_below: values held by fewer subjects are neither kept nor reproduced (1 protects nothing)."""
+
+    modality = "series"
+
+    def __init__(self, rare_below: int = 10):
+        self.rare_below = rare_below
+        self.static, self.step = TableEncoder(rare_below), TableEncoder(rare_below)
+
+    def fit(self, data: Table, *, rng: torch.Generator, avoid: Table | None = None) -> SeriesEncoder:
+        """avoid: more real rows, of which nothing is learned, but whose ids and personal data are not to be invented either."""
+        self.schema = data.schema
+        self.spans = _spans(data.lengths, self.rare_below)
+        self.clock = Clock(self.rare_below).fit(data)
+        self.even = _even(data)
+        self.static.fit(self._people(data), rng=rng, avoid=avoid and self._people(avoid))
+        self.step.fit(self._steps(data), rng=rng, avoid=avoid and self._steps(avoid), subjects=data.subjects)
+        self._lay_out()
+        return self
+
+    def _people(self, data: Table) -> Table:
+        """One row for each subject: who it is, what stays, and when its first step is."""
+        schema = self.schema
+        names = [n for n in schema.arrow.names if n in (schema.subject, schema.time, *schema.static)]
+        first = np.cumsum(data.lengths) - data.lengths
+        return _part(data, names, schema.subject).take(first)
+
+    def _steps(self, data: Table) -> Table:
+        """One row for each step, less what `_people` holds."""
+        schema = self.schema
+        return _part(data, [n for n in schema.arrow.names if n not in (schema.subject, schema.time, *schema.static)], None)
+
+    def _lay_out(self) -> None:
+        self.columns = self.static.columns | self.step.columns
+        static = Layout((Field(classes=len(self.spans)), *_after(1, self.static.layout.fields)))
+        step = Layout((*self.clock.fields, *_after(len(self.clock.fields), self.step.layout.fields)))
+        if not len(step):
+            raise DataError("no column changes within a subject, and steps come at equal distances; expected a table, or a column to learn")
+        self.layout = SeriesLayout(static, step, self.spans)
+
+    def encode(self, data: Table, *, rng: torch.Generator) -> Sequences:
+        lengths = torch.from_numpy(data.lengths)
+        held = torch.bucketize(lengths, torch.tensor([high for _, high in self.spans])).clamp_max(len(self.spans) - 1)
+        static = torch.cat([held[:, None].float(), self.static.encode(self._people(data), rng=rng)], 1)
+        steps = [torch.from_numpy(self.clock.encode(data, numpy_stream(rng))), self.step.encode(self._steps(data), rng=rng)]
+        x = Sequences(static, lengths, torch.cat(steps, 1))
+        most = self.layout.longest
+        if int(lengths.max()) > most:  # the few longest series, that nobody may be known by
+            x = Sequences(static, lengths.clamp_max(most), x.steps[moments(lengths) < most])
+        return x
+
+    def decode(self, x: Sequences, *, rng: torch.Generator, start: int = 0) -> Table:
+        """Series number start, start + 1, ... of a synthetic dataset."""
+        people = self.static.decode(x.static[:, 1:], rng=rng, start=start)
+        own = len(self.clock.fields)
+        steps = self.step.decode(x.steps[:, own:], rng=rng, start=start * self.layout.longest)
+        lengths, stream = x.lengths.numpy(), numpy_stream(rng)
+        whose = np.repeat(np.arange(len(lengths)), lengths)
+        values = {name: people.column(name).take(pa.array(whose)) for name in people.schema.arrow.names}
+        values |= {name: self._made_even(name, steps.column(name), whose) for name in steps.schema.arrow.names}
+        values[self.schema.time] = self.clock.decode(people.column(self.schema.time), x.steps[:, :own].numpy(), lengths, stream)
+        return Table(pa.Table.from_arrays([values[n] for n in self.schema.arrow.names], schema=self.schema.arrow), self.schema)
+
+    def _made_even(self, name: str, values: pa.ChunkedArray, whose: np.ndarray) -> pa.ChunkedArray:
+        """Every series of a column with the mean, and the spread, that all of the source's have."""
+        if name not in self.even:
+            return values
+        mean, spread = self.even[name]
+        x = values.to_numpy().astype(np.float64)
+        found, own = _moments(x, whose)
+        wider = np.divide(spread, own, out=np.ones_like(own), where=own > 0) if spread is not None else np.ones_like(own)
+        return pa.chunked_array([pa.array((mean + (x - found[whose]) * wider[whose]), pa.float64()).cast(values.type)])
+
+    def given(self, rows: Mapping[str, Sequence[Any] | Any], n: int) -> Given:
+        """What n series are asked to hold: static column -> one value for all, or a list of n. Raises DataError where none can."""
+        for name in rows:
+            self._stays(name, "where")
+        given = self.static.given(rows, n)
+        pad = torch.nn.functional.pad
+        return Given(pad(given.values, (1, 0)), pad(given.mask, (1, 0)))
+
+    def classes(self, name: str) -> list[Any]:
+        """The values that `balance:` makes equally frequent. Raises DataError for a column that has none."""
+        self._stays(name, "balance")
+        return self.static.classes(name)
+
+    def _stays(self, name: str, key: str) -> None:
+        if name in self.schema.arrow.names and name not in self.schema.static:
+            raise DataError(f"{key}: column {name!r} changes from step to step, expected one that stays: {', '.join(self.schema.static) or 'there is none'}")
+
+    def state(self) -> dict:
+        return {
+            "rare_below": self.rare_below, "schema": self.schema.to_json(), "spans": self.spans, "even": self.even,
+            "clock": self.clock.state(), "static": self.static.state(), "step": self.step.state(),
+        }  # fmt: skip
+
+    @classmethod
+    def restore(cls, state: dict) -> SeriesEncoder:
+        self = cls(state["rare_below"])
+        self.schema, self.spans = Schema.from_json(state["schema"]), tuple((low, high) for low, high in state["spans"])
+        self.even = {name: tuple(found) for name, found in state["even"].items()}
+        self.clock = Clock(self.rare_below).restore(state["clock"], self.schema)
+        self.static, self.step = TableEncoder.restore(state["static"]), TableEncoder.restore(state["step"])
+        self._lay_out()
+        return self
+
+
+def _part(data: Table, names: list[str], subject: str | None) -> Table:
+    schema = data.schema
+    arrow = pa.schema([schema.arrow.field(n) for n in names])
+    return Table(data.values.select(names), Schema(arrow, tuple(schema[n] for n in names), subject))
+
+
+def _after(count: int, fields: Sequence[Field]) -> list[Field]:
+    """Fields that now stand behind so many others."""
+    return [f if f.gate is None else replace(f, gate=f.gate + count) for f in fields]
+
+
+def _spans(lengths: np.ndarray, k: int) -> tuple[tuple[int, int], ...]:
+    """Numbers of steps (from, to), each span held by at least k series; no end tells of fewer."""
+    ordered = np.sort(lengths)
+    k = min(k, len(ordered))
+    low, high = int(ordered[k - 1]), int(ordered[-k])  # the least and the most that k series reach
+    least, spans, first, held = max(k, len(lengths) / CLASSES), [], min(low, high), 0
+    values, counts = np.unique(np.clip(lengths, *sorted((low, high))), return_counts=True)
+    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+        held += count
+        if held >= least:
+            spans.append((first, value))
+            first, held = value + 1, 0
+    if held:
+        spans[-1:] = [(spans[-1][0], int(values[-1]))] if spans else [(first, int(values[-1]))]
+    return tuple(spans)
+
+
+def _moments(x: np.ndarray, whose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """x (steps,) of series whose (steps,) -> their means and spreads."""
+    held = np.bincount(whose)
+    mean = np.bincount(whose, x) / held
+    return mean, np.sqrt(np.bincount(whose, (x - mean[whose]) ** 2) / held)
+
+
+def _even(data: Table) -> dict[str, tuple[float, float | None]]:
+    """Columns in which every series has the same mean, and that spread or None where that differs."""
+    found = {}
+    for name in data.schema.kinds("numeric"):
+        values = data.column(name)
+        if name in (data.schema.time, *data.schema.static) or not pa.types.is_floating(values.type) or values.null_count or data.lengths.min() < 3:
+            continue
+        x = values.to_numpy().astype(np.float64)
+        mean, spread = _moments(x, data.subjects)
+        if x.std() > 0 and np.ptp(mean) <= SAME * x.std() and len(mean) > 1:
+            found[name] = (float(mean.mean()), float(spread.mean()) if np.ptp(spread) <= SAME * x.std() else None)
+    return found
