@@ -14,10 +14,10 @@ from generators.chain import Beliefs, Packed, beliefs, packed, pairs
 from generators.em import BETTER, Climb, Mixture
 from generators.layout import Sequences, SeriesLayout, moments, positions
 from generators.leaves import CHUNK, Tables
-from generators.recipe import Recipe, joint, prepare, ungated
+from generators.past import LAGS, by_series, with_past
+from generators.recipe import Recipe, joint, prepare
 from generators.regression import Regression
 
-LAGS = 2  # steps that a regression looks back on
 PARTS = 8  # the M step follows every so many parts of the data
 HELD = 2**22  # steps of a part, times states, at most, about
 LOOSE = 1.0  # moves, as frequent as their ends are, that the moves from each state are raised by
@@ -42,14 +42,14 @@ class Shared:
         self.bins = bins or min(max(len(x.steps) // 80, 8), 64)
         make = partial(Recipe, join=join, passes=passes, seed=seed)
         self.recipe = make(layout.step, x.steps, held_out.steps, numbers="binned" if numbers == "binned" else "gaussian", bins=self.bins)
-        self.of_kept = make(layout.static, x.static, held_out.static, numbers="binned", bins=min(max(len(x.lengths) // 80, 4), 16))
+        self.of_kept = make(layout.static, x.static, held_out.static, numbers="binned", bins=min(max(len(x) // 80, 4), 16))
         rows = with_past(layout, x)
         if self.numbers == "regression":
             self.pooled = Regression(self.recipe.gaussian, LAGS, len(layout.step), 1).of_all(rows)
         leaves, kept = self.leaves(1), self.kept(1)
-        series = torch.arange(len(x.lengths)).chunk(max(PARTS, len(x.steps) * 64 // HELD))
+        series = torch.arange(len(x)).chunk(max(PARTS, len(x.steps) * 64 // HELD))
         self.parts = [_seen(x, rows, part, leaves, kept) for part in series]
-        self.held_out = _seen(held_out, with_past(layout, held_out), torch.arange(len(held_out.lengths)), leaves, kept)
+        self.held_out = _seen(held_out, with_past(layout, held_out), torch.arange(len(held_out)), leaves, kept)
         self.density = by_series(self.recipe.density, held_out.lengths)[self.held_out.at.order]
 
     def leaves(self, components: int) -> nn.ModuleList:
@@ -162,18 +162,6 @@ def starts(kept: nn.ModuleList, chunks: tuple, start: Tensor) -> Tensor:
     chain = start.sum(1)
     of_chain = joint(kept, chain.log(), chunks).softmax(1)
     return (of_chain[:, :, None] * (start / chain[:, None])).flatten(1)
-
-
-def with_past(layout: SeriesLayout, x: Sequences) -> Tensor:
-    """Steps (steps, fields), beside each the numbers of the LAGS before it (before the first stands the first), and 1 of a first step."""
-    at, moment, numbers = torch.arange(len(x.steps)), moments(x.lengths), ungated(layout.step)
-    past = [x.steps[at - moment.clamp_max(lag)][:, numbers] for lag in range(1, LAGS + 1)]
-    return torch.cat([x.steps, *past, (moment == 0)[:, None].float()], 1)
-
-
-def by_series(rows: Tensor, lengths: Tensor) -> Tensor:
-    """Sums over the steps of each series."""
-    return torch.zeros(len(lengths), dtype=rows.dtype).index_add_(0, torch.repeat_interleave(torch.arange(len(lengths)), lengths), rows)
 
 
 def _seen(x: Sequences, rows: Tensor, which: Tensor, leaves: nn.ModuleList, kept: nn.ModuleList) -> Seen:

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from generators.arguments import number, whole
 from generators.chain import Packed, forward, packed, walk
-from generators.chains import Chain, Shared, by_series, said, starts, with_past
+from generators.chains import Chain, Shared, said, starts
 from generators.layout import Sequences, SeriesLayout
+from generators.past import by_series, with_past
 from generators.recipe import leaves_like, log_density, prepare, shape_of, ungated
 from generators.regression import Regression
 from generators.threads import single_thread
@@ -73,7 +74,7 @@ class HMM(nn.Module):
         seed = int(torch.randint(2**62, (1,), generator=rng))
         with single_thread():
             best = self._kind(_some(x, SCREEN, rng), held_out, seed, log)
-            shared = best.shared if len(x.lengths) == len(best.shared.x.lengths) else self._shared(x, held_out, best.shared.numbers, seed)
+            shared = best.shared if len(x) == len(best.shared.x) else self._shared(x, held_out, best.shared.numbers, seed)
             best = None
             for states in sorted({shared.recipe.at_least(k) for k in self._sizes(len(x.steps))}):
                 tried = self._noted(Chain.of(shared, states), log)
@@ -81,7 +82,7 @@ class HMM(nn.Module):
                     break
                 best = tried
             one = best
-            for chains in self._chains(len(x.lengths)):
+            for chains in self._chains(len(x)):
                 tried = self._noted(Chain.among(one, chains), log)
                 if not (tried.surely_better(best) or self.chains == chains):
                     break
@@ -112,7 +113,7 @@ class HMM(nn.Module):
 
     def _noted(self, tried: Chain, log) -> Chain:
         tried.note = len(self.curve)
-        shown = {"rows": len(tried.shared.x.lengths), "model": tried.model, "numbers": tried.shared.numbers, "bins": tried.shared.bins, "start": tried.start}
+        shown = {"rows": len(tried.shared.x), "model": tried.model, "numbers": tried.shared.numbers, "bins": tried.shared.bins, "start": tried.start}
         self.curve.append(shown | {"held_out": tried.history})
         log(f"hmm: {tried.model} on {shown['rows']} series, {shown['numbers']}: {tried.score:.3f} nats a series held out")
         return tried
@@ -175,6 +176,6 @@ class HMM(nn.Module):
 
 def _some(x: Sequences, steps: int, rng: torch.Generator) -> Sequences:
     """Series at random that have no more than so many steps together, or as few as one."""
-    order = torch.randperm(len(x.lengths), generator=rng)
+    order = torch.randperm(len(x), generator=rng)
     count = int((x.lengths[order].cumsum(0) <= steps).sum())
-    return x.take(order[: max(count, 1)])
+    return x[order[: max(count, 1)]]

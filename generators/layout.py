@@ -87,17 +87,24 @@ class SeriesLayout:
         return max(high for _, high in self.spans)
 
 
-class Sequences(NamedTuple):
+@dataclass(frozen=True)
+class Sequences:
     """n series: static (n, fields), lengths (n,) int64, and the steps of all, one series after the other, (sum of lengths, fields)."""
 
     static: Tensor
     lengths: Tensor
     steps: Tensor
 
-    def take(self, which: Tensor) -> Sequences:
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, which: Tensor) -> Sequences:
         """The series at these positions, (m,) int64, or where this mask is true, (n,) bool."""
         which = which.nonzero()[:, 0] if which.dtype == torch.bool else which
         return Sequences(self.static[which], self.lengths[which], self.steps[positions(self.lengths, which)])
+
+    def to(self, where: torch.device) -> Sequences:
+        return Sequences(self.static.to(where), self.lengths.to(where), self.steps.to(where))
 
 
 def positions(lengths: Tensor, which: Tensor) -> Tensor:
@@ -108,4 +115,4 @@ def positions(lengths: Tensor, which: Tensor) -> Tensor:
 
 def moments(lengths: Tensor) -> Tensor:
     """lengths (n,) -> of every step its number within its series, 0, 1, ..., (sum of lengths,)."""
-    return torch.arange(int(lengths.sum())) - torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
+    return torch.arange(int(lengths.sum()), device=lengths.device) - torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)

@@ -23,17 +23,18 @@ class AnyOrder(nn.Module):
         self.pairs = nn.Parameter(torch.ones(fields, fields))
         self.norm, self.dropout = nn.LayerNorm(width), dropout
 
-    def forward(self, vectors: Tensor, sees: Tensor) -> Tensor:
-        """vectors (n, fields, width), sees (n or 1, fields, fields) of 0 and 1 -> (n, fields, width)."""
-        h = (sees * self.pairs) @ (vectors + self.seen) + self.place
+    def forward(self, vectors: Tensor, sees: Tensor, context: Tensor | float = 0.0) -> Tensor:
+        """vectors (n, fields, width), sees (n or 1, fields, fields) of 0 and 1 -> (n, fields, width). context (n, 1, width): what all fields see."""
+        h = (sees * self.pairs) @ (vectors + self.seen) + self.place + context
         return dropout(F.gelu(self.norm(h)), self.dropout, self.training)
 
-    def draw(self, codes: Tensor, order: list[int], known: int, vectors: Tensor, pick: Callable[[int, Tensor], Tensor]) -> None:
-        """Fills codes (n, fields) field by field in this order, but for the first `known`, with what `pick` makes of (field, hidden (n, width))."""
+    def draw(self, codes: Tensor, order: list[int], known: int, vectors: Tensor, pick: Callable[[int, Tensor], Tensor], context: Tensor | float = 0.0) -> None:
+        """Fills codes (n, fields) field by field in this order, but for the first `known`, with what `pick` makes of (field, hidden (n, width)).
+        context (n, width): what all fields see."""
         shown = torch.empty(len(order), len(codes), vectors.shape[1])  # vectors of the fields seen so far, in the order
         for k, j in enumerate(order):
             if k >= known:
-                h = self.place[j] + (self.pairs[j, order[:k]] @ shown[:k].flatten(1)).view(shown.shape[1:])
+                h = self.place[j] + context + (self.pairs[j, order[:k]] @ shown[:k].flatten(1)).view(shown.shape[1:])
                 codes[:, j] = pick(j, F.gelu(self.norm(h)))
             torch.add(F.embedding(codes[:, j], vectors), self.seen[j], out=shown[k])
 

@@ -59,7 +59,7 @@ class Neural(nn.Module):
         with stream(drawn(rng)):
             self.build(**sizes)
         self.to(where)
-        held_out = held_out[torch.randperm(len(held_out), generator=rng)[:HELD_OUT]]
+        held_out = held_out[torch.randperm(len(held_out), generator=rng)[:HELD_OUT]]  # rows of a table, or series
         losses, score = self.objective(x.to(where), held_out.to(where), rng)
         name = type(self).__name__.lower()
         history = train(self, losses, n, self._plan(n), rng=rng, score=score, log=lambda line: log(f"{name}: {line}"), checkpoint=checkpoint)
@@ -100,7 +100,7 @@ class Neural(nn.Module):
         with stream(0):
             self.build(**self.sizes(n))
         self.to(device())
-        losses, _ = self.objective(x.to(device()), x[:HELD_OUT].to(device()), torch.Generator().manual_seed(0))
+        losses, _ = self.objective(x.to(device()), x[torch.arange(min(len(x), HELD_OUT))].to(device()), torch.Generator().manual_seed(0))
         spent = []
         for _ in range(3):
             start = time.monotonic()

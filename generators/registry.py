@@ -7,8 +7,9 @@ from generators.flow import Flow
 from generators.gan import GAN
 from generators.gmm import GMM
 from generators.hmm import HMM
+from generators.recurrent import Recurrent
 from generators.vae import VAE
 
 FAMILIES = {"gmm": GMM, "autoregressive": Autoregressive, "flow": Flow, "vae": VAE, "gan": GAN, "diffusion": Diffusion, "sdv": SDV}
 
-OF_SERIES = {"hmm": HMM}  # what says the steps, given what stays
+OF_SERIES = {"hmm": HMM, "autoregressive": Recurrent}  # what says the steps, given what stays

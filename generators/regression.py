@@ -17,7 +17,7 @@ from generators.leaves import CHUNK, FLOOR, STRENGTHS, Gaussian
 
 class Regression(nn.Module):
     """fields: of a step, d of them, continuous and always there; lags: p; behind the `width` fields of a step its row holds the
-    fields of the step before it, and of that before it, and 1 of a first step, 0 of any other (see chains.with_past).
+    fields of the step before it, and of that before it, and 1 of a first step, 0 of any other (see past.with_past).
 
     The sums of a component are raised by those of all data, `strength` rows of them, so that components of few rows keep near
     the regression of all; the strength is chosen on held-out rows.

@@ -52,13 +52,9 @@ class Synthesizer:
             raise DataError("no column is learned: every one is of kind id, pii or text; expected at least one numeric, category, boolean or datetime column")
         x = self.encoder.encode(data, rng=rng)
         held = torch.randperm(count, generator=rng) < HELD_OUT * (1 + (count <= FEW)) * count
-        if isinstance(x, Sequences):
-            learned, held_out = x.take(~held), x.take(held)
-        else:
-            held = held[torch.from_numpy(data.subjects)]
-            learned, held_out = x[~held], x[held]
+        held = held if isinstance(x, Sequences) else held[torch.from_numpy(data.subjects)]
         self.generator = build(self.family, self.encoder.layout, self.arguments)
-        self.generator.fit(learned, held_out, rng=rng, log=log, checkpoint=checkpoint)
+        self.generator.fit(x[~held], x[held], rng=rng, log=log, checkpoint=checkpoint)
         return self
 
     def sample(self, rows: int, *, where: Mapping[str, Any] | None = None, balance: str | None = None, seed: int | None = None) -> Table:
