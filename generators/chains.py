@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from generators.chain import Beliefs, Packed, beliefs, packed, pairs
 from generators.em import BETTER, Climb, Mixture
-from generators.layout import Sequences, SeriesLayout, moments, positions
+from generators.layout import Sequences, SeriesLayout, positions
 from generators.leaves import CHUNK, Tables
 from generators.past import LAGS, by_series, with_past
 from generators.recipe import Recipe, joint, prepare

@@ -27,6 +27,7 @@ from generators.nets import AnyOrder, dropout
 from generators.neural import Neural
 from generators.past import LAGS, Innovations, by_series, smooth, with_past
 from generators.recipe import ungated
+from generators.threads import single_thread
 from generators.train import Plan
 
 WAVES = 6  # of doubling frequency, by which the network knows where in a series a step is
@@ -55,7 +56,13 @@ class Recurrent(Neural):
         self, x: Sequences, held_out: Sequences, *, rng: torch.Generator, log: Callable[[str], None] = lambda line: None, checkpoint: Path | None = None
     ) -> Recurrent:
         self.steps, self.smooth = len(x.steps), smooth(self.layout, x)
-        return super().fit(x, held_out, rng=rng, log=log, checkpoint=checkpoint)
+        with single_thread():  # a recurrent network is many small steps
+            return super().fit(x, held_out, rng=rng, log=log, checkpoint=checkpoint)
+
+    def cost(self, x: Sequences, n: int) -> tuple[float, float]:
+        self.steps = round(n * float(x.lengths.float().mean()))
+        with single_thread():
+            return super().cost(x, n)
 
     def plan(self, n: int) -> Plan:
         few = max(3000 / max(n, 1), 1)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from generators.data import DataError, Table
+from generators.data import DataError, Schema, Table
 from generators.encoding.series import SeriesEncoder
 from generators.encoding.table import TableEncoder
 from generators.layout import Given, Layout, Sequences, SeriesLayout
@@ -47,7 +47,7 @@ class Synthesizer:
         rng, count = _stream(self.seed, "fit"), int(data.subjects.max(initial=-1)) + 1
         if count < 2:
             raise DataError(f"found {count} subjects, expected at least 2: one to learn from and one to decide when to stop")
-        self.encoder = (SeriesEncoder if data.schema.time else TableEncoder)(self.rare_below).fit(data, rng=rng, avoid=avoid)
+        self.encoder = encoder_of(data.schema)(self.rare_below).fit(data, rng=rng, avoid=avoid)
         if not len(self.encoder.layout):
             raise DataError("no column is learned: every one is of kind id, pii or text; expected at least one numeric, category, boolean or datetime column")
         x = self.encoder.encode(data, rng=rng)
@@ -175,6 +175,11 @@ def _whole(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         raise DataError(f"{path}: truncated or damaged ({type(error).__name__}), expected what was saved; fit the model again") from None
+
+
+def encoder_of(schema: Schema) -> type[SeriesEncoder] | type[TableEncoder]:
+    """What encodes data of this schema."""
+    return SeriesEncoder if schema.time else TableEncoder
 
 
 def build(family: str, layout: Layout | SeriesLayout, arguments: Mapping[str, Any]) -> Any:

@@ -25,7 +25,7 @@ def check(entry: Entry, table: Table) -> None:
     people = int(table.subjects.max(initial=-1)) + 1
     if 2 * entry.rare_below > people:
         raise DataError(f"{entry.name}.privacy.rare_below: found {entry.rare_below}, expected at most half of the {people} subjects")
-    _rows(entry, len(table.schema.columns))
+    _rows(entry, table)
     if entry.contract:
         from validation import contract
 
@@ -46,22 +46,27 @@ def _columns(entry: Entry, table: Table) -> None:
         for name in [entry.sample.balance] if key == "balance" else entry.sample.where:
             if name is not None and (kind := table.schema[name].kind) not in kinds:
                 raise DataError(f"{entry.name}.sample.{key}: column {name!r} is of kind {kind}, expected one of {', '.join(kinds)}")
+    if table.schema.time:
+        for name in (*entry.sample.where, *([entry.sample.balance] if entry.sample.balance else [])):
+            if name not in table.schema.static:
+                stays = ", ".join(table.schema.static) or "there is none"
+                raise DataError(f"{entry.name}.sample: column {name!r} changes within a subject, expected one that stays: {stays}")
     if entry.sample.balance in entry.sample.where:
         raise DataError(f"{entry.name}.sample: column {entry.sample.balance!r} stands under balance and where, expected only one of the two")
 
 
-def _rows(entry: Entry, columns: int) -> None:
-    """Enough rows for the judges, and no more than fit into memory with them."""
-    rows, memory = entry.sample.rows, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if rows is None:
+def _rows(entry: Entry, table: Table) -> None:
+    """Enough rows, or series, for the judges, and no more than fit into memory with them."""
+    key, found = ("subjects", entry.sample.subjects) if table.schema.time else ("rows", entry.sample.rows)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if found is None:
         return
-    if rows < FEWEST:
-        raise DataError(
-            f"{entry.name}.sample.rows: found {rows}, expected at least {FEWEST}: fewer cannot be judged; `likeness sample` draws as few as you like"
-        )
-    if (needed := rows * columns * CELL) > memory:
-        most = int(memory / CELL / columns)
-        raise DataError(f"{entry.name}.sample.rows: found {rows}, which take {needed / 1e9:.0f} GB to judge; expected at most {most} on this machine")
+    where = f"{entry.name}.sample.{key}"
+    if found < FEWEST:
+        raise DataError(f"{where}: found {found}, expected at least {FEWEST}: fewer cannot be judged; `likeness sample` draws as few as you like")
+    each = len(table.schema.columns) * CELL * (float(table.lengths.mean()) if table.schema.time else 1.0)
+    if (needed := found * each) > memory:
+        raise DataError(f"{where}: found {found}, which take {needed / 1e9:.0f} GB to judge; expected at most {int(memory / each)} on this machine")
 
 
 def _conditions(entry: Entry, table: Table) -> None:

@@ -20,20 +20,28 @@ __all__ = ["Entry", "Sample", "Schedule", "Source", "load", "load_entry", "names
 
 @dataclass(frozen=True)
 class Source:
-    """Where rows come from. `kind` is "table" (a path, glob, folder or URL) or "dataset" (a name within scikit-learn)."""
+    """Where rows come from. `kind` is "table" or "series" (a path, glob, folder or URL), or "dataset" (a name within scikit-learn).
+
+    time: of series, the column that says when a step is; window, stride: steps of the pieces that one long series is cut
+    into, and from the start of one to that of the next
+    """
 
     kind: str
     location: str
     target: str | None = None
     subject: str | None = None
     columns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    time: str | None = None
+    window: int | None = None
+    stride: int | None = None
 
 
 @dataclass(frozen=True)
 class Sample:
-    """How many rows to publish (None: as many as were trained on), levelled over a column or under a condition."""
+    """How many rows, or series of how many subjects, to publish (None: as many as were trained on), levelled over a column or under a condition."""
 
     rows: int | None = None
+    subjects: int | None = None
     balance: str | None = None
     where: Mapping[str, Any] = field(default_factory=dict)
 
@@ -110,19 +118,46 @@ def _entry(path: Path, name: Any, raw: Any) -> Entry:
         raise DataError(f"{where}: a pipeline's name holds other than letters, digits, dots, dashes and underscores")
     try:
         found = mapping(raw, where, SHEET, required=("source",))
-        if "generator" in found:
-            found["family"], found["arguments"] = found.pop("generator")
+        family, given = found.pop("generator", (Entry.family, {}))
+        found["family"], found["arguments"] = family, _arguments(family, given, f"{where}.generator.{family}", _is_series(found["source"]))
         if "privacy" in found:
             found.update(found.pop("privacy"))
+        unit, wrong = ("subjects", "rows") if _is_series(found["source"]) else ("rows", "subjects")
+        if "sample" in found and getattr(found["sample"], wrong) is not None:
+            raise DataError(f"{where}.sample.{wrong}: found beside a source of {'series' if wrong == 'rows' else 'rows'}, expected {unit}:")
         return Entry(name=name, root=path.parent, **found)
     except RecursionError:
         raise DataError(f"{where}: an alias that holds itself, expected plain YAML") from None
 
 
 def _source(raw: Any, where: str, **sheet) -> Source:
-    found = mapping(raw, where, {"table": text, "dataset": _dataset, **sheet}, hint="series and images do not exist yet")
-    kind = pick(found, ("table", "dataset"), where)
+    found = mapping(raw, where, {"table": text, "dataset": _dataset, "series": text, **sheet}, hint="images do not exist yet")
+    kind = pick(found, ("table", "dataset", "series"), where)
+    if sheet:
+        _timed(kind, found, where)
     return Source(kind, found.pop(kind), **found)
+
+
+def _timed(kind: str, found: Mapping, where: str) -> None:
+    """Series say whose steps they are and when, or how one long series is cut."""
+    if kind != "series":
+        for key in ("time", "window", "stride"):
+            if key in found:
+                raise DataError(f"{where}.{key}: found beside {kind}:, expected it beside series: alone")
+    elif "window" in found and "subject" in found:
+        raise DataError(f"{where}.window: found beside subject:, expected one of the two: a window cuts one long series")
+    elif "window" not in found and not ("subject" in found and "time" in found):
+        raise DataError(
+            f"{where}: found series: without {'time' if 'subject' in found else 'subject'}:, expected subject: and time:, or window: for one long series"
+        )
+    elif "stride" in found and "window" not in found:
+        raise DataError(f"{where}.stride: found without window:, expected both")
+
+
+def _is_series(source: Source) -> bool:
+    from pipelines.sources import is_series
+
+    return is_series(source)
 
 
 def _dataset(raw: Any, where: str) -> str:
@@ -142,13 +177,25 @@ def _holdout(raw: Any, where: str) -> float | Source:
 
 
 def _generator(raw: Any, where: str) -> tuple[str, dict]:
-    from generators.registry import FAMILIES
+    from generators.registry import FAMILIES, OF_SERIES
 
+    known = list(dict.fromkeys([*FAMILIES, *OF_SERIES]))
     if isinstance(raw, dict) and len(raw) != 1:
-        raise DataError(f"{where}: found {len(raw)} keys, expected one family: {', '.join(FAMILIES)}")
+        raise DataError(f"{where}: found {len(raw)} keys, expected one family: {', '.join(known)}")
     family, given = next(iter(raw.items())) if isinstance(raw, dict) else (raw, {})
-    choice(family, where, FAMILIES)
-    return family, arguments(mapping(given or {}, f"{where}.{family}"), f"{where}.{family}", FAMILIES[family])
+    choice(family, where, known)
+    return family, mapping(given or {}, f"{where}.{family}")
+
+
+def _arguments(family: str, given: dict, where: str, series: bool) -> dict:
+    """Keyword arguments of the family that generates what the source holds; of series also `static`, which says what stays."""
+    from generators.registry import FAMILIES, OF_SERIES
+
+    families = OF_SERIES if series else FAMILIES
+    if family not in families:
+        raise DataError(f"{where}: generates no {'series' if series else 'tables'}, expected one of {', '.join(families)}")
+    static = {"static": choice(given["static"], f"{where}.static", FAMILIES)} if series and "static" in given else {}
+    return arguments({k: v for k, v in given.items() if k not in static}, where, families[family]) | static
 
 
 def _conditions(raw: Any, where: str) -> dict:
@@ -209,8 +256,14 @@ def _comes(croniter: Any, cron: str) -> bool:
         return False
 
 
-_ROLES = {"target": text, "subject": text, "columns": _columns}
-_SAMPLE = {"rows": partial(number, low=1, high=1e9, whole=True), "balance": text, "where": _conditions}
+_STEPS = partial(number, low=1, high=1e6, whole=True)
+_ROLES = {"target": text, "subject": text, "columns": _columns, "time": text, "window": partial(number, low=3, high=10_000, whole=True), "stride": _STEPS}
+_SAMPLE = {
+    "rows": partial(number, low=1, high=1e9, whole=True),
+    "subjects": partial(number, low=1, high=1e9, whole=True),
+    "balance": text,
+    "where": _conditions,
+}
 SHEET = {
     "source": partial(_source, **_ROLES),
     "holdout": _holdout,

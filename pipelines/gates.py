@@ -28,6 +28,10 @@ DEFAULTS: dict[str, dict[str, float]] = {
     "fidelity.coverage": {"min": 0.7},
     "fidelity.missingness": {"max": 0.05},
     "fidelity.detection": {"min": 0.1},
+    "fidelity.course": {"min": 0.8},
+    "fidelity.autocorrelation": {"min": 0.85},
+    "fidelity.crosscorrelation": {"min": 0.85},
+    "fidelity.timing": {"min": 0.8},  # chance alone costs 0.15 where 160 people are compared with 160
     "utility.target": {"min": 0.9},
     "privacy.copies": {"max": 0.02},
     "privacy.membership": {"max": 0.1},
@@ -68,6 +72,22 @@ WORDS = {
     "fidelity.detection": Words(
         "Detection", "Can a classifier tell synthetic rows from real ones?", "1: not at all; 0: every one.",
         "a classifier tells synthetic rows from real ones",
+    ),
+    "fidelity.course": Words(
+        "Course", "Is each column, in each quarter of a series, distributed as the real one?", "1 is equal.",
+        "columns are not distributed over the course of a series as the real ones",
+    ),
+    "fidelity.autocorrelation": Words(
+        "Autocorrelation", "Does a step hang together with those before as in the real series?", "1 is equal.",
+        "steps do not hang together with those before as the real ones do",
+    ),
+    "fidelity.crosscorrelation": Words(
+        "Cross-correlation", "Do columns go together, at a step and from step to step, as the real ones do?", "1 is equal.",
+        "columns do not go together from step to step as the real ones do",
+    ),
+    "fidelity.timing": Words(
+        "Timing", "Are there as many steps, so far apart, as in the real series?", "1 is equal.",
+        "series are not as long, or steps not as far apart, as the real ones",
     ),
     "utility.target": Words(
         "Utility", "Does a model trained on synthetic rows work on real people?", "1: nothing is lost.",
@@ -130,14 +150,20 @@ class Verdict:
         return asdict(self) | {"reasons": self.reasons}
 
 
+def suits(metric: str, schema: Schema) -> bool:
+    """Whether data of this schema can be judged by it: utility needs a target, and some metrics an order in time."""
+    return (metric != "utility.target" or schema.target is not None) and (metric not in validation.OF_SERIES or schema.time is not None)
+
+
 def gates(schema: Schema, config: Mapping[str, Mapping[str, float] | None] | None = None) -> dict[str, dict[str, float]]:
     """The default gates that suit this schema, overridden and extended by those of the configuration; None lifts one."""
-    chosen = {m: dict(b) for m, b in DEFAULTS.items() if m != "utility.target" or schema.target is not None}
+    chosen = {m: dict(b) for m, b in DEFAULTS.items() if suits(m, schema)}
     for metric, bound in (config or {}).items():
         if metric not in METRICS:
             raise DataError(f"gates: no metric {metric!r}; the metrics are {', '.join(METRICS)}")
-        if metric == "utility.target" and schema.target is None and bound is not None:
-            raise DataError("gates: utility.target needs a target column, and the source names none")
+        if bound is not None and not suits(metric, schema):
+            needed = "a target column, and the source names none" if metric == "utility.target" else "series, and the source is a table"
+            raise DataError(f"gates: {metric} needs {needed}")
         if bound is None:
             chosen.pop(metric, None)
             continue

@@ -22,7 +22,7 @@ def entry_for(source: str, *, root: Path = Path(), name: str | None = None) -> s
     """The text of an entry for a path, glob, folder, URL or scikit-learn dataset; the path is relative to `root`."""
     kind = "dataset" if source in reading.DATASETS and not (root / source).exists() else "table"
     values = sources.read(Source(kind, source), root=root)
-    target = reading.DATASETS[source] if kind == "dataset" else None
+    target = reading.DATASETS[source].get("target") if kind == "dataset" else None
     lines = [f"{name or name_of(source)}:", "  source:", f"    {kind}: {_yaml(source)}"]
     lines.append(f"    target: {_yaml(target)}" if target else "    # target: COLUMN     what the utility check predicts")
     lines.append(f"    # subject: {_guess(values)}    whose row it is; without it each row is its own subject")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow.compute as pc
 
-from generators.data import Table
-from generators.encoding.table import TableEncoder
+from generators.data import Schema, Table
 from pipelines import gates, sources
 from pipelines.asked import CELL
 from pipelines.config import Entry
@@ -32,16 +32,19 @@ def plan(entry: Entry) -> str:
     """Rows, columns and kinds, model size, memory and time. Raises DataError for what `run` would refuse at once."""
     import torch
 
-    from generators.synthesizer import build
+    from generators.synthesizer import build, encoder_of
 
     train, holdout = sources.load_split(entry)
-    encoder = TableEncoder(entry.rare_below).fit(train, rng=torch.Generator().manual_seed(entry.seed))
+    encoder = encoder_of(train.schema)(entry.rare_below).fit(train, rng=torch.Generator().manual_seed(entry.seed))
     model = build(entry.family, encoder.layout, entry.arguments)
     writable(entry)
     wanted = gates.gates(train.schema, entry.gates)
-    rows, width = entry.sample.rows or len(train), len(encoder.layout)
-    some = torch.randperm(len(train), generator=torch.Generator().manual_seed(entry.seed))[:LOOK].numpy()
-    fitting, held = model.cost(encoder.encode(train.take(some), rng=torch.Generator().manual_seed(entry.seed)), len(train))
+    people, width = int(train.subjects.max()) + 1, len(encoder.layout)
+    units = people if train.schema.time else len(train)  # what a generator counts
+    rows = (entry.sample.subjects or entry.sample.rows or units) * len(train) // units
+    some = torch.randperm(units, generator=torch.Generator().manual_seed(entry.seed))[: LOOK * units // len(train) + 1].numpy()
+    looked_at = train.take(np.isin(train.subjects, some)) if train.schema.time else train.take(some)
+    fitting, held = model.cost(encoder.encode(looked_at, rng=torch.Generator().manual_seed(entry.seed)), units)
     sizes = len(train), len(holdout), rows
     columns = len(train.schema.columns)
     judged = 1e6 * JUDGES_MB * min(rows / JUDGED, 1) + CELL * rows * columns + SPACE * _dimensions(train) * min(max(sizes), ROWS)
@@ -50,13 +53,18 @@ def plan(entry: Entry) -> str:
     lines = [
         f"{entry.name}: {entry.source.kind} {entry.source.location}",
         f"  rows       {len(train)} to learn from, {len(holdout)} held out, {rows} to publish",
-        f"  subjects   {int(train.subjects.max()) + 1} to learn from, by {train.schema.subject or 'row'}",
-        f"  generator  {entry.family} {dict(entry.arguments) or 'with its defaults'}: {width} fields, {model.size(len(train))}",
+        f"  subjects   {people} to learn from, by {train.schema.subject or 'row'}",
+        f"  generator  {entry.family} {dict(entry.arguments) or 'with its defaults'}: {width} fields, {model.size(units)}",
         f"  protected  values of fewer than {entry.rare_below} subjects",
         f"  about      {memory:.0f} MB and {seconds:.0f} s on two cores",
         f"  publish    {entry.publish}, if " + ", ".join(f"{m} {' '.join(f'{k} {v:g}' for k, v in b.items())}" for m, b in wanted.items()),
         "  columns",
     ]
     for column, field in zip(train.schema.columns, train.schema.arrow, strict=True):
-        lines.append(f"    {column.name:32} {column.kind:10} {field.type}{'  target' if column.name == train.schema.target else ''}")
+        lines.append(f"    {column.name:32} {column.kind:10} {field.type}{_role(train.schema, column.name)}")
     return "\n".join(lines)
+
+
+def _role(schema: Schema, name: str) -> str:
+    roles = [role for role in ("subject", "time", "target") if getattr(schema, role) == name] + ["stays"] * (name in schema.static)
+    return "  " + ", ".join(roles) if roles else ""

@@ -18,14 +18,23 @@ import pyarrow.compute as pc
 
 from generators.data import DataError
 
-DATASETS = {"breast_cancer": "diagnosis", "diabetes": "progression", "digits": "digit", "iris": "species", "wine": "cultivar"}
+DATASETS = {
+    "breast_cancer": {"target": "diagnosis"},
+    "diabetes": {"target": "progression"},
+    "digits": {"target": "digit"},
+    "iris": {"target": "species"},
+    "wine": {"target": "cultivar"},
+    "fertility": {"subject": "country", "time": "year"},
+}  # and which column plays which part; those with a time are series
 ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".pq")
 NULLS = ["", "#N/A", "#N/A N/A", "#NA", "-NaN", "-nan", "<NA>", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null"]
 BLOCK = 4 << 20  # bytes of a CSV parsed at a time; a record cannot be longer
 
 
 def dataset(name: str) -> pa.Table:
-    """A table that ships inside scikit-learn, in real units, its target named and spelt out."""
+    """A table that ships inside scikit-learn, in real units, its target named and spelt out; or series that ship inside statsmodels."""
+    if name == "fertility":
+        return _fertility()
     import sklearn.datasets
 
     found = getattr(sklearn.datasets, f"load_{name}")(**({"scaled": False} if name == "diabetes" else {}))
@@ -34,7 +43,20 @@ def dataset(name: str) -> pa.Table:
         columns = {key: value.cast(pa.int8()) for key, value in columns.items()}
     words = [str(word) for word in getattr(found, "target_names", ())]
     target = [words[i] for i in found.target] if words else found.target
-    return pa.table({**columns, DATASETS[name]: target})
+    return pa.table({**columns, DATASETS[name]["target"]: target})
+
+
+def _fertility() -> pa.Table:
+    """Births per woman, by country and year, 1960 to 2011 (World Bank); a row for each year that is known or lies between such."""
+    import pandas as pd
+    from statsmodels.datasets import fertility
+
+    wide = fertility.load_pandas().data.set_index("Country Name").filter(regex=r"^\d{4}$").apply(pd.to_numeric, errors="coerce")
+    long = wide.rename_axis("country").reset_index().melt("country", var_name="year", value_name="births").astype({"year": "int64"})
+    long = long.sort_values(["country", "year"])
+    by = long.groupby("country").births
+    long = long[by.ffill().notna() & by.bfill().notna()]
+    return pa.Table.from_pandas(long, preserve_index=False)
 
 
 def parts(location: str, root: Path = Path()) -> list[tuple[Any, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from generators.data import LEARNED, DataError, Schema, Table
-from pipelines import asked, reading
+from pipelines import asked, reading, series
 from pipelines.asked import FEWEST
 from pipelines.config import Entry, Source
 
@@ -27,22 +28,39 @@ def of_values(values: pa.Table, source: Source) -> Table:
     """The same for values that were read already."""
     from privacy.disclosure import detect
 
-    target = role(source, "target")
+    target, subject, time = (role(source, name) for name in ("target", "subject", "time"))
     try:
         _enough(values.num_rows, "rows")
-        columns = detect(values, source.columns, subject=source.subject, target=target)
+        declared = dict(source.columns)
+        if is_series(source):
+            series.timed(values, time)
+            if source.window:
+                values, time = series.windows(values, source.window, source.stride or source.window, time)
+                subject = series.WINDOW
+            declared[time] = {"kind": "datetime" if pa.types.is_temporal(values.schema.field(time).type) else "numeric"} | dict(declared.get(time, {}))
+        columns = detect(values, declared, subject=subject, target=target)
+        if source.window:
+            columns = tuple(series.window_column(source.stride or source.window) if c.name == subject else c for c in columns)
         kept = tuple(c for c in columns if c.kind != "drop")
         values = values.select([c.name for c in kept])
         _finite(values)
-        if not any(c.kind in LEARNED for c in kept):
+        if not any(c.kind in LEARNED and c.name != time for c in kept):
             raise DataError(f"no column to learn from, expected at least one that is {', '.join(LEARNED)}")
-        table = _table(values, kept, source.subject, target)
+        table = _table(values, kept, subject, target)
         _enough(int(table.subjects.max()) + 1, "subjects")
+        if time is not None:
+            table = series.arranged(table, time)
+            series.label(table)
         if target is not None and len(pc.unique(table.column(target).drop_null())) < 2:
             raise DataError(f"target: column {target!r} holds one value or none, expected at least two to tell apart")
     except DataError as error:
         raise DataError(f"{source.location}: {error}") from None
     return table
+
+
+def is_series(source: Source) -> bool:
+    """Whether rows are steps in time."""
+    return source.kind == "series" or role(source, "time") is not None
 
 
 def read(source: Source, *, root: Path = Path()) -> pa.Table:
@@ -54,17 +72,20 @@ def read(source: Source, *, root: Path = Path()) -> pa.Table:
 
 
 def role(source: Source, name: str) -> str | None:
-    """The target or subject of a source; scikit-learn's data come with a target."""
-    default = reading.DATASETS[source.location] if source.kind == "dataset" and name == "target" else None
+    """The target, subject or time of a source; data that ship inside libraries come with them."""
+    default = reading.DATASETS[source.location].get(name) if source.kind == "dataset" else None
     return getattr(source, name) or default
 
 
 def load_split(entry: Entry) -> tuple[Table, Table]:
     """(train, holdout) of an entry, after what its `sample:` and `contract:` ask was checked against the columns."""
-    table = load(entry.source, root=entry.root)
+    table, window = load(entry.source, root=entry.root), entry.source.window
     asked.check(entry, table)
     if not isinstance(entry.holdout, Source):
-        return split(table, entry.holdout, entry.seed)
+        parts = series.by_calendar(table, entry.holdout, window, entry.source.stride or window) if window else split(table, entry.holdout, entry.seed)
+        if window and min(int(part.subjects.max(initial=-1)) + 1 for part in parts) < FEWEST_HELD_OUT:
+            raise DataError(f"holdout: {entry.holdout} of the rows holds too few windows, expected at least {FEWEST_HELD_OUT} on each side")
+        return parts
     label = f"holdout: {entry.holdout.location}"
     values = read(entry.holdout, root=entry.root)
     for column in table.schema.arrow:
@@ -72,10 +93,15 @@ def load_split(entry: Entry) -> tuple[Table, Table]:
             raise DataError(f"{label}: no column {column.name!r}, expected those of the source")
         values = reading.fit(values, column, label)
     values = values.select(table.schema.arrow.names)
+    if entry.source.window:
+        raise DataError(f"{label}: found beside window:, expected a share: the last part of the series is held out")
     if values.num_rows < FEWEST_HELD_OUT:
         raise DataError(f"{label}: found {values.num_rows} rows, expected at least {FEWEST_HELD_OUT}")
     _finite(values)
     holdout = Table.of(values, table.schema)
+    if table.schema.time:
+        series.timed(values, table.schema.time)
+        holdout = replace(series.arranged(holdout, table.schema.time), schema=table.schema)
     if _same_rows(holdout, table):
         raise DataError(f"{label}: holds the very rows of the source, expected rows that it does not hold")
     return table, holdout

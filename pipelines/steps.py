@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from generators.data import Table
-from generators.layout import Layout
-from generators.synthesizer import PART, Synthesizer, build
+from generators.layout import Layout, SeriesLayout
+from generators.synthesizer import Synthesizer, build
 from pipelines import gates, sources
 from pipelines.house import Run, code, digest, hash_of, open_run, read_table, version_of, write_table
 from pipelines.progress import each, log, training
@@ -32,7 +32,8 @@ def preflight(entry) -> Run:
     if version not in _loaded:
         tables = sources.load_split(entry)
         gates.gates(tables[0].schema, entry.gates)
-        build(entry.family, Layout(()), entry.arguments)
+        nothing = Layout(())
+        build(entry.family, SeriesLayout(nothing, nothing, ((1, 1),)) if sources.is_series(entry.source) else nothing, entry.arguments)
         _loaded.clear()
         _loaded[version] = (*tables, time.monotonic() - start)
     run = open_run(entry, version)
@@ -57,7 +58,7 @@ def _facts(run: Run, fingerprint: str, train: Table, holdout: Table) -> dict:
         "kind": source.kind, "location": source.location, "fingerprint": fingerprint,
         "rows": sum(map(len, own)),
         "subjects": sum(int(t.subjects.max()) + 1 for t in own), "train": len(train), "holdout": len(holdout),
-        "subject": schema.subject, "target": schema.target, "columns": columns,
+        "train_subjects": int(train.subjects.max()) + 1, "subject": schema.subject, "target": schema.target, "time": schema.time, "columns": columns,
     }  # fmt: skip
 
 
@@ -115,26 +116,30 @@ def fit(run: Run) -> dict:
 def sample(run: Run) -> dict:
     """Draws the rows to publish into data/, part by part, and an unconditioned draw for the judges where a condition is asked."""
     asked, model = run.entry.sample, Synthesizer.load(run.folder / "model")
-    start, natural = time.monotonic(), run.read("source.json")["train"]
-    rows = asked.rows or natural
+    start, source = time.monotonic(), run.read("source.json")
+    natural = source["train_subjects"] if source["time"] else source["train"]
+    count = asked.subjects or asked.rows or natural
     path = run.folder / "data"
     shutil.rmtree(path, ignore_errors=True)
-    _draw(run, model, path, rows, dict(asked.where), asked.balance)
+    rows = _draw(run, model, path, count, dict(asked.where), asked.balance)
     shutil.rmtree(run.folder / NATURAL, ignore_errors=True)
     if asked.where or asked.balance:
         _draw(run, model, run.folder / NATURAL, natural, {}, None)
-    facts = {"rows": rows, "parts": -(-rows // PART), "where": dict(asked.where), "balance": asked.balance, "seconds": time.monotonic() - start}
-    run.write("sample.json", facts)
+    facts = {"rows": rows, "parts": -(-count // model.each), "where": dict(asked.where), "balance": asked.balance, "seconds": time.monotonic() - start}
+    run.write("sample.json", facts | ({"series": count} if source["time"] else {}))
     log.info("%d rows drawn in %.1f s", rows, facts["seconds"])
     return {"path": str(path), "sha256": hash_of(path)}
 
 
-def _draw(run: Run, model: Synthesizer, folder: Path, rows: int, where: dict, balance: str | None) -> None:
+def _draw(run: Run, model: Synthesizer, folder: Path, count: int, where: dict, balance: str | None) -> int:
+    """Draws so many rows, or series, into a folder; returns how many rows that are."""
     folder.mkdir()
     provenance = {"likeness.synthetic": "true", "likeness.generator": run.entry.family, "likeness.pipeline": run.entry.name, "likeness.version": run.version}
-    parts = model.parts(rows, where=where, balance=balance)
-    for i, part in enumerate(each(parts, "sampling", -(-rows // PART))):
+    rows, parts = 0, model.parts(count, where=where, balance=balance)
+    for i, part in enumerate(each(parts, "sampling", -(-count // model.each))):
         pq.write_table(part.values.replace_schema_metadata(provenance), folder / f"part-{i:05d}.parquet")
+        rows += len(part)
+    return rows
 
 
 def _published(run: Run, schema, folder: str) -> Table:
@@ -149,7 +154,7 @@ def judge(run: Run) -> dict:
     train, holdout = read_table(run.real / "train.arrow"), read_table(run.real / "holdout.arrow")
     published = _published(run, train.schema, "data")
     natural = _published(run, train.schema, NATURAL) if (run.folder / NATURAL).is_dir() else published
-    names = [name for name in gates.METRICS if name != "utility.target" or train.schema.target]
+    names = [name for name in gates.METRICS if gates.suits(name, train.schema)]
     scores: list[dict] = []
     for name in each(names, "judging", len(names)):
         start = time.monotonic()

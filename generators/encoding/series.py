@@ -40,7 +40,7 @@ class SeriesEncoder:
         self.clock = Clock(self.rare_below).fit(data)
         self.even = _even(data)
         self.static.fit(self._people(data), rng=rng, avoid=avoid and self._people(avoid))
-        self.step.fit(self._steps(data), rng=rng, avoid=avoid and self._steps(avoid), subjects=data.subjects)
+        self.step.fit(self._steps(data), rng=rng, avoid=avoid and self._steps(avoid), subjects=_whose(data))
         self._lay_out()
         return self
 
@@ -129,6 +129,15 @@ class SeriesEncoder:
         self.static, self.step = TableEncoder.restore(state["static"]), TableEncoder.restore(state["step"])
         self._lay_out()
         return self
+
+
+def _whose(data: Table) -> np.ndarray:
+    """(rows,): who holds the values of a step: its subject; where series are windows of one long series, its moment in that."""
+    stride = data.schema[data.schema.subject].options.get("stride")
+    if stride is None:
+        return data.subjects
+    first = np.cumsum(data.lengths) - data.lengths
+    return data.subjects * stride + np.arange(len(data)) - first[data.subjects]
 
 
 def _part(data: Table, names: list[str], subject: str | None) -> Table:

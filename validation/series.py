@@ -1,0 +1,169 @@
+"""Do series run as the real ones do? Judges of what a table does not have: an order in time.
+
+autocorrelation = 1 - mean over numbers and lags 1 .. 12 of |r_train - r_synthetic|, r the mean over series of a series' correlation
+                  with itself so many steps before
+crosscorrelation = 1 - mean over pairs of numbers a, b of |r_train - r_synthetic|, r the correlation of a with b at the same step and one step
+                  before, of all steps
+timing          = 1 - the largest of the Kolmogorov-Smirnov distances of the numbers of steps, of the distances between steps, and of first times
+course          = 1 - mean over columns and quarters of a series' steps of the distance of the values there (as in fidelity.shape)
+No unit; 1 is equal. Intervals by bootstrap over subjects; the yardstick is the holdout in place of the synthetic series.
+
+Time-series generative adversarial networks; J. Yoon, D. Jarrett, M. van der Schaar; 2019; https://papers.nips.cc/paper/2019/hash/c9efe5f26cd17ba6216bbe2a7d26d490-Abstract.html
+Conditional Sig-Wasserstein GANs for time series generation; S. Liao et al.; 2024; https://arxiv.org/abs/2006.05421 (both for the choice of statistics)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from generators.data import Table
+from validation.features import labels, numbers
+from validation.marginals import ks, tv
+from validation.resampling import MOST, at_most, interval, too_few
+from validation.score import Score
+from validation.summary import changing, gaps
+
+LAGS, DRAWS, QUARTERS = 12, 40, 4
+Measure = Callable[[np.ndarray, np.ndarray], float]  # weights of train's subjects and of the other's -> distance
+
+
+def _judged(name: str, train: Table, holdout: Table, synthetic: Table, seed: int, measures: Callable[[Table, Table], dict[str, Measure]], worst: bool) -> Score:
+    """1 - the mean, or the largest, of named distances."""
+    rng = np.random.default_rng(seed)
+    (train, holdout, synthetic), seen = at_most(MOST, rng, train=train, holdout=holdout, synthetic=synthetic)
+    whole = np.max if worst else np.mean
+
+    def value(found: dict[str, Measure], a: np.ndarray, b: np.ndarray) -> float:
+        each = [m(a, b) for m in found.values()]
+        return 1 - float(whole([v for v in each if np.isfinite(v)] or [0.0]))
+
+    def ones(table: Table) -> np.ndarray:
+        return np.ones(len(table.lengths))
+
+    found, real = measures(train, synthetic), measures(train, holdout)
+    got = value(found, ones(train), ones(synthetic))
+    drawn = [value(found, _again(train, rng), _again(synthetic, rng)) for _ in range(DRAWS)]
+    each = {
+        key: {"distance": m(ones(train), ones(synthetic)), "yardstick": real[key](ones(train), ones(holdout)) if key in real else None}
+        for key, m in found.items()
+    }
+    return Score(
+        name, got, *interval(got, drawn, 0, 1), value(real, ones(train), ones(holdout)), "high", too_few(train, holdout, synthetic),
+        {"each": each, "looked_at": seen},
+    )  # fmt: skip
+
+
+def _again(table: Table, rng: np.random.Generator) -> np.ndarray:
+    """How often each subject is in a bootstrap sample."""
+    n = len(table.lengths)
+    return np.bincount(rng.integers(n, size=n), minlength=n).astype(float)
+
+
+def autocorrelations(table: Table, name: str) -> np.ndarray:
+    """(subjects, LAGS): of each series, NaN where it is too short or does not move."""
+    x, whose, n = numbers(table, name), table.subjects, len(table.lengths)
+    there = ~np.isnan(x)
+    x, whose = x[there], whose[there]
+    held = np.bincount(whose, minlength=n)
+    away = x - (np.bincount(whose, x, n) / np.maximum(held, 1))[whose]
+    power = np.bincount(whose, away**2, n)
+    out = np.full((n, LAGS), np.nan)
+    for lag in range(1, min(LAGS, len(x) - 1) + 1):
+        pair = whose[lag:] == whose[:-lag]
+        product = np.bincount(whose[lag:][pair], (away[lag:] * away[:-lag])[pair], n) / np.maximum(held - lag, 1)
+        use = (held > lag + 2) & (power > 1e-12 * np.maximum(held, 1))
+        out[use, lag - 1] = product[use] / (power / np.maximum(held, 1))[use]
+    return out
+
+
+def autocorrelation(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rare_below: int = 10) -> Score:
+    def measures(a: Table, b: Table) -> dict[str, Measure]:
+        return {name: _of_means(autocorrelations(a, name), autocorrelations(b, name)) for name in changing(a, "numeric", "datetime")}
+
+    return _judged("fidelity.autocorrelation", train, holdout, synthetic, seed, measures, worst=False)
+
+
+def _of_means(a: np.ndarray, b: np.ndarray) -> Measure:
+    """Mean difference of the weighted means of the rows of two matrices (subjects, figures) with gaps."""
+
+    def mean(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        there = ~np.isnan(x)
+        held = weight @ there
+        return np.divide(weight @ np.where(there, x, 0.0), held, out=np.full(x.shape[1], np.nan), where=held > 0)
+
+    def distance(wa: np.ndarray, wb: np.ndarray) -> float:
+        apart = np.abs(mean(a, wa) - mean(b, wb))
+        return float(np.nanmean(apart)) if np.isfinite(apart).any() else float("nan")
+
+    return distance
+
+
+def crosscorrelation(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rare_below: int = 10) -> Score:
+    def products(table: Table, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """For each subject (columns, columns) sums of products, and of pairs that are there, of the numbers and those one step before."""
+        x = np.column_stack([numbers(table, n) for n in names])
+        whose, n = table.subjects, len(table.lengths)
+        before = np.vstack([np.full((1, x.shape[1]), np.nan), x[:-1]])
+        before[np.r_[True, whose[1:] != whose[:-1]]] = np.nan
+        both = np.hstack([x, before])
+        mean, spread = np.nanmean(both, 0), np.nanstd(both, 0)
+        z = (both - mean) / np.where(spread > 0, spread, 1)
+        there = ~np.isnan(z)
+        z = np.where(there, z, 0)
+        i, j = np.triu_indices(x.shape[1], 1)
+        pairs = [(a, b) for a, b in zip(i, j, strict=True)] + [(a, b + x.shape[1]) for a in range(x.shape[1]) for b in range(x.shape[1]) if a != b]
+        sums = np.column_stack([np.bincount(whose, z[:, a] * z[:, b], n) for a, b in pairs])
+        held = np.column_stack([np.bincount(whose, there[:, a] & there[:, b], n) for a, b in pairs])
+        return sums, held
+
+    def measures(a: Table, b: Table) -> dict[str, Measure]:
+        names = changing(a, "numeric", "datetime")
+        if len(names) < 2:
+            return {}
+        (sa, ha), (sb, hb) = products(a, names), products(b, names)
+
+        def distance(wa: np.ndarray, wb: np.ndarray) -> float:
+            return float(np.abs((wa @ sa) / np.maximum(wa @ ha, 1) - (wb @ sb) / np.maximum(wb @ hb, 1)).mean())
+
+        return {"all pairs": distance}
+
+    return _judged("fidelity.crosscorrelation", train, holdout, synthetic, seed, measures, worst=False)
+
+
+def timing(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rare_below: int = 10) -> Score:
+    def parts(table: Table) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Values and whose they are."""
+        own, first = np.arange(len(table.lengths)), np.cumsum(table.lengths) - table.lengths
+        return {"steps": (table.lengths.astype(float), own), "distances": gaps(table), "first time": (numbers(table, table.schema.time)[first], own)}
+
+    def measures(a: Table, b: Table) -> dict[str, Measure]:
+        found, other = parts(a), parts(b)
+        return {key: _by_subject(ks(found[key][0], other[key][0]), found[key][1], other[key][1]) for key in found}
+
+    return _judged("fidelity.timing", train, holdout, synthetic, seed, measures, worst=True)
+
+
+def _by_subject(distance: Measure, mine: np.ndarray, theirs: np.ndarray) -> Measure:
+    return lambda wa, wb: distance(wa[mine], wb[theirs])
+
+
+def course(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rare_below: int = 10) -> Score:
+    def quarters(table: Table) -> np.ndarray:
+        first = np.cumsum(table.lengths) - table.lengths
+        at = np.arange(len(table)) - first[table.subjects]
+        return at * QUARTERS // table.lengths[table.subjects]
+
+    def measures(a: Table, b: Table) -> dict[str, Measure]:
+        mine, theirs, out = quarters(a), quarters(b), {}
+        for q in range(QUARTERS):
+            here, there = a.take(mine == q), b.take(theirs == q)
+            of, other = a.subjects[mine == q], b.subjects[theirs == q]
+            for name in changing(a, "numeric", "datetime"):
+                out[f"{name}, quarter {q + 1}"] = _by_subject(ks(numbers(here, name), numbers(there, name)), of, other)
+            for name in changing(a, "category", "boolean"):
+                out[f"{name}, quarter {q + 1}"] = _by_subject(tv(labels(here, name), labels(there, name)), of, other)
+        return out
+
+    return _judged("fidelity.course", train, holdout, synthetic, seed, measures, worst=False)
