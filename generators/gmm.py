@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from generators.arguments import number, whole
 from generators.em import Climb, Grown, Mixture
 from generators.layout import Given, Layout
-from generators.recipe import SCREEN, Recipe, joint, leaves_like, log_density, prepare, shape_of, ungated
+from generators.recipe import SCREEN, Recipe, joint, leaves_like, log_density, prepare, shape_of
 from generators.threads import single_thread
 
 WIDEST = 64  # numbers that a full covariance is tried for, at most
@@ -96,7 +96,7 @@ class GMM(nn.Module):
 
     def _screen(self, x: Tensor, held_out: Tensor, seed: int, log) -> tuple[Climb, Grown | None]:
         """A first look at some of the rows: the best mixture, by the kind of leaves for numbers, how many bins, and what start; and a latent tree."""
-        some = 2 <= len(ungated(self.layout)) <= WIDEST
+        some = 2 <= len(self.layout.ungated) <= WIDEST
         kinds = [self.numbers] if self.numbers != "auto" else ["binned", "gaussian"] if some else ["binned"]
         tried: list[Climb] = [
             Mixture.of(self._recipe(x, held_out, "binned", b, seed), max(len(x) // ROWS_A_STATE, 1)) for b in self._bins(len(x)) if "binned" in kinds
@@ -128,7 +128,7 @@ class GMM(nn.Module):
 
     def _most(self, n: int) -> int:
         """Full covariances that n rows can bear: of fewer rows each, they would describe persons."""
-        return max(n // (ROWS_A_NUMBER * max(len(ungated(self.layout)), 4)), 2)
+        return max(n // (ROWS_A_NUMBER * max(len(self.layout.ungated), 4)), 2)
 
     def _note(self, tried: Climb, log) -> None:
         tried.note = len(self.curve)

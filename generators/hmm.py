@@ -23,7 +23,7 @@ from generators.chain import Packed, forward, packed, walk
 from generators.chains import Chain, Shared, said, starts
 from generators.layout import Sequences, SeriesLayout
 from generators.past import by_series, with_past
-from generators.recipe import leaves_like, log_density, prepare, shape_of, ungated
+from generators.recipe import leaves_like, log_density, prepare, shape_of
 from generators.regression import Regression
 from generators.threads import single_thread
 
@@ -97,7 +97,7 @@ class HMM(nn.Module):
 
     def _kind(self, x: Sequences, held_out: Sequences, seed: int, log) -> Chain:
         """The kind of leaves for numbers that suits some of the series best."""
-        some = 1 <= len(ungated(self.layout.step)) <= WIDEST
+        some = 1 <= len(self.layout.step.ungated) <= WIDEST
         kinds = [self.numbers] if self.numbers != "auto" else KINDS if some else KINDS[:1]
         states = min(self.states or 8, max(len(x.steps) // ROWS_A_STATE, 1))
         tried = [self._noted(Chain.of(self._shared(x, held_out, kind, seed), states), log) for kind in kinds]

@@ -45,6 +45,11 @@ class Layout:
     def continuous(self) -> list[int]:
         return [i for i, f in enumerate(self.fields) if not f.classes]
 
+    @property
+    def ungated(self) -> list[int]:
+        """Continuous fields that mean something in every row."""
+        return [i for i in self.continuous if self.fields[i].gate is None]
+
     def active(self, x: Tensor) -> Tensor:
         """x (n, fields) -> bool (n, fields): where a field means something."""
         on = torch.ones_like(x, dtype=torch.bool)

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from generators.layout import Field, Layout, Sequences, SeriesLayout, moments
-from generators.recipe import ungated
 
 LAGS = 2  # steps that are looked back on
 SMOOTH = 0.1  # share of its variance that a smooth signal has beyond what the steps before say, at most
@@ -17,7 +16,7 @@ END = 1e-6  # of a probability that is told from none
 
 def with_past(layout: SeriesLayout, x: Sequences) -> Tensor:
     """Steps (steps, fields), beside each the numbers of the LAGS before it (before the first stands the first), and 1 of a first step."""
-    at, moment, numbers = torch.arange(len(x.steps), device=x.steps.device), moments(x.lengths), ungated(layout.step)
+    at, moment, numbers = torch.arange(len(x.steps), device=x.steps.device), moments(x.lengths), layout.step.ungated
     past = [x.steps[at - moment.clamp_max(lag)][:, numbers] for lag in range(1, LAGS + 1)]
     return torch.cat([x.steps, *past, (moment == 0)[:, None].float()], 1)
 
@@ -30,7 +29,7 @@ def by_series(rows: Tensor, lengths: Tensor) -> Tensor:
 
 def smooth(layout: SeriesLayout, x: Sequences) -> list[int]:
     """Fields of a step that are smooth signals."""
-    numbers, (past, now) = ungated(layout.step), _lagged(layout, with_past(layout, x))
+    numbers, (past, now) = layout.step.ungated, _lagged(layout, with_past(layout, x))
     if len(now) < 2 * past.shape[1] or not numbers:
         return []
     left = (now - past @ torch.linalg.lstsq(past, now, driver="gelsd").solution).var(0)
@@ -41,7 +40,7 @@ def _lagged(layout: SeriesLayout, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Of all steps but first ones: 1 and the numbers before, and the numbers."""
     rows = rows[rows[:, -1] == 0]
     past = rows[:, len(layout.step) : -1]
-    return torch.cat([torch.ones(len(past), 1), past], 1).double(), rows[:, ungated(layout.step)].double()
+    return torch.cat([torch.ones(len(past), 1), past], 1).double(), rows[:, layout.step.ungated].double()
 
 
 class Innovations(nn.Module):
@@ -54,7 +53,7 @@ class Innovations(nn.Module):
 
     def __init__(self, layout: SeriesLayout, smooth: list[int], bins: int):
         super().__init__()
-        self.smooth, self.numbers, self.width = smooth, ungated(layout.step), len(layout.step)
+        self.smooth, self.numbers, self.width = smooth, layout.step.ungated, len(layout.step)
         cuts = tuple(torch.special.ndtri(torch.linspace(0, 1, bins + 1).double()[1:-1]).tolist())
         self.layout = Layout(tuple(Field(cuts=cuts) if i in smooth else f for i, f in enumerate(layout.step.fields)))
         self.register_buffer("weight", torch.zeros(len(smooth), 1 + LAGS * len(self.numbers)))

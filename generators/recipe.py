@@ -16,11 +16,6 @@ MOST_GROUPS = 16  # groups that Gaussian components are split by, at most
 EXPLAINED = 0.1  # share of the variance of the numbers from which they are
 
 
-def ungated(layout: Layout) -> list[int]:
-    """Continuous fields that mean something in every row."""
-    return [i for i in layout.continuous if layout.fields[i].gate is None]
-
-
 def prepare(leaves, x: Tensor) -> list[tuple]:
     """Rows x (n, fields) as every leaf wants them, in chunks."""
     return list(zip(*(leaf.prepare(x) for leaf in leaves), strict=True))
@@ -66,7 +61,7 @@ class Recipe:
     def __init__(self, layout: Layout, x: Tensor, held_out: Tensor, *, numbers: str, bins: int, join: float, passes: int, seed: int):
         self.numbers, self.bins, self.x, self.passes = numbers, bins, x, passes
         self.rng = torch.Generator().manual_seed(seed)
-        self.gaussian = ungated(layout) if numbers == "gaussian" else []
+        self.gaussian = layout.ungated if numbers == "gaussian" else []
         coded = [i for i in range(len(layout)) if i not in self.gaussian]
         most = max(min(len(x) // 100, 300), 16)
         self.codes = Codes.fit(layout, coded, x, bins, join, most) if coded else None

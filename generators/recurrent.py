@@ -26,7 +26,6 @@ from generators.layout import Sequences, SeriesLayout, moments, positions
 from generators.nets import AnyOrder, dropout
 from generators.neural import Neural
 from generators.past import LAGS, Innovations, by_series, smooth, with_past
-from generators.recipe import ungated
 from generators.threads import single_thread
 from generators.train import Plan
 
@@ -78,7 +77,7 @@ class Recurrent(Neural):
         self.codes, self.of_static = Codes.single(self.new.layout, bins), Codes.single(layout.static, STATIC_BINS)
         self.values, self.net = Values(self.codes, width), AnyOrder(len(layout), width, self.dropout)
         self.static = nn.EmbeddingBag(self.of_static.size + 2, width, mode="sum")
-        self.numbers, self.place = nn.Linear(len(ungated(layout.step)), width), nn.Linear(2 * WAVES + 4, width)
+        self.numbers, self.place = nn.Linear(len(layout.step.ungated) or 1, width), nn.Linear(2 * WAVES + 4, width)
         self.gru, self.onward = nn.GRU(width, width, batch_first=True), nn.Linear(2 * width, width)
         nn.init.normal_(self.static.weight, std=0.1)
 
@@ -111,7 +110,9 @@ class Recurrent(Neural):
 
     def _read(self, vectors: Tensor, steps: Tensor, first: Tensor) -> Tensor:
         """What the step before says, (n, width): vectors of its codes (n, fields, width), and its numbers; nothing of a first step."""
-        return (vectors.sum(1) + self.numbers(steps[:, ungated(self.layout.step)])) * ~first[:, None]
+        numbers = self.layout.step.ungated
+        told = self.numbers(steps[:, numbers]) if numbers else 0.0
+        return (vectors.sum(1) + told) * ~first[:, None]
 
     def _where(self, moment: Tensor, length: Tensor) -> Tensor:
         """Where in its series a step is, (n, width)."""
@@ -137,7 +138,7 @@ class Recurrent(Neural):
         """static (n, fields), lengths (n,) -> steps (sum of lengths, fields), moment by moment."""
         at, out = packed(lengths), []
         kept, length = self.static(self.of_static.encode(static[at.order])), lengths[at.order]
-        vectors, heads, numbers = self.values.vectors(), self.values.heads(), ungated(self.layout.step)
+        vectors, heads, numbers = self.values.vectors(), self.values.heads(), self.layout.step.ungated
         held, past = None, []
         for t, n in enumerate(at.live):
             first = torch.full((n,), t == 0)

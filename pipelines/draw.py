@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import yaml
 
 from generators.data import DataError
-from generators.synthesizer import PART, Synthesizer
+from generators.synthesizer import Synthesizer
 from pipelines.progress import each
 
 
 def draw(model: Path, rows: int, out: Path, where: list[str], balance: str | None, seed: int | None) -> str:
-    """Writes Parquet parts into the new folder `out`, whole or not at all. where: COLUMN=VALUE, values as in YAML."""
+    """Writes so many rows, or series, as Parquet parts into the new folder `out`, whole or not at all. where: COLUMN=VALUE, values as in YAML."""
     if out.exists():
         raise DataError(f"--out {out}: found something there, expected a folder that does not exist yet")
     synthesizer = Synthesizer.load(model)
@@ -37,9 +37,9 @@ def draw(model: Path, rows: int, out: Path, where: list[str], balance: str | Non
         staging.mkdir(parents=True)
         provenance = {"likeness.synthetic": "true", "likeness.generator": synthesizer.family}
         parts = synthesizer.parts(rows, where=conditions, balance=balance, seed=seed)
-        for i, part in enumerate(each(parts, "sampling", -(-rows // PART))):
+        for i, part in enumerate(each(parts, "sampling", -(-rows // synthesizer.each))):
             pq.write_table(part.values.replace_schema_metadata(provenance), staging / f"part-{i:05d}.parquet")
         staging.rename(out)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return f"{rows} rows in {out}"
+    return f"{rows} {'series' if synthesizer.encoder.schema.time else 'rows'} in {out}"

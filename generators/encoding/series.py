@@ -66,7 +66,7 @@ class SeriesEncoder:
 
     def encode(self, data: Table, *, rng: torch.Generator) -> Sequences:
         lengths = torch.from_numpy(data.lengths)
-        held = torch.bucketize(lengths, torch.tensor([high for _, high in self.spans])).clamp_max(len(self.spans) - 1)
+        held = torch.bucketize(lengths, torch.tensor([high for _, high in self.spans])).clamp_max(len(self.spans) - 1)  # the last: and more
         static = torch.cat([held[:, None].float(), self.static.encode(self._people(data), rng=rng)], 1)
         steps = [torch.from_numpy(self.clock.encode(data, numpy_stream(rng))), self.step.encode(self._steps(data), rng=rng)]
         x = Sequences(static, lengths, torch.cat(steps, 1))
@@ -152,20 +152,23 @@ def _after(count: int, fields: Sequence[Field]) -> list[Field]:
 
 
 def _spans(lengths: np.ndarray, k: int) -> tuple[tuple[int, int], ...]:
-    """Numbers of steps (from, to), each span held by at least k series; no end tells of fewer."""
-    ordered = np.sort(lengths)
-    k = min(k, len(ordered))
-    low, high = int(ordered[k - 1]), int(ordered[-k])  # the least and the most that k series reach
-    least, spans, first, held = max(k, len(lengths) / CLASSES), [], min(low, high), 0
-    values, counts = np.unique(np.clip(lengths, *sorted((low, high))), return_counts=True)
-    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-        held += count
-        if held >= least:
-            spans.append((first, value))
-            first, held = value + 1, 0
-    if held:
-        spans[-1:] = [(spans[-1][0], int(values[-1]))] if spans else [(first, int(values[-1]))]
-    return tuple(spans)
+    """Numbers of steps (from, to), each span held by at least k series, and so many that there are not too many spans. A number that so
+    many hold is a span of its own; fewer series beside it are taken for as long. The least and the most are such as k series reach."""
+    ordered, k = np.sort(lengths), min(k, len(lengths))
+    ends = sorted((int(ordered[k - 1]), int(ordered[-k])))
+    least, spans, pending = max(k, len(lengths) / CLASSES * (len(np.unique(ordered)) > CLASSES)), [], []
+    for value, count in zip(*(v.tolist() for v in np.unique(np.clip(lengths, *ends), return_counts=True)), strict=True):
+        held = sum(c for _, c in pending)
+        if count >= least:
+            spans += [(pending[0][0], pending[-1][0])] if held >= least else []
+            spans, pending = [*spans, (value, value)], []
+        elif held + count >= least:
+            spans, pending = [*spans, (pending[0][0] if pending else value, value)], []
+        else:
+            pending.append((value, count))
+    if not spans:
+        return ((ends[0], ends[1]),)
+    return tuple(spans)  # what is pending is taken for the last
 
 
 def _moments(x: np.ndarray, whose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
