@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from generators.data import Table
 from generators.layout import Layout
 from generators.synthesizer import PART, Synthesizer, build
-from pipelines import gates, sources
+from pipelines import asked, gates, sources
 from pipelines.house import Run, code, digest, hash_of, open_run, read_table, version_of, write_table
 from pipelines.progress import each, log, training
 from validation.score import Score
@@ -31,6 +31,7 @@ def preflight(entry) -> Run:
     version = version_of(entry, fingerprint)
     if version not in _loaded:
         tables = sources.load_split(entry)
+        asked.learned(entry, tables[0])
         gates.gates(tables[0].schema, entry.gates)
         build(entry.family, Layout(()), entry.arguments)
         _loaded.clear()
@@ -57,7 +58,7 @@ def _facts(run: Run, fingerprint: str, train: Table, holdout: Table) -> dict:
         "kind": source.kind, "location": source.location, "fingerprint": fingerprint,
         "rows": sum(map(len, own)),
         "subjects": sum(int(t.subjects.max()) + 1 for t in own), "train": len(train), "holdout": len(holdout),
-        "subject": schema.subject, "target": schema.target, "columns": columns,
+        "holdout_subjects": int(holdout.subjects.max(initial=-1)) + 1, "subject": schema.subject, "target": schema.target, "columns": columns,
     }  # fmt: skip
 
 
@@ -92,14 +93,14 @@ def fit(run: Run) -> dict:
     key = digest(entry.learned, run.read("source.json")["fingerprint"], code())
     shutil.rmtree(beside, ignore_errors=True)
     if before := run.fitted(key, beside):
-        Synthesizer.load(beside).check(entry.sample.where, entry.sample.balance)
+        Synthesizer.load(beside).check(entry.sample.where, entry.sample.balance, entry.sample.rows or 1)
         log.info("%s: fitted before, for version %s", entry.family, before)
     else:
         start, train = time.monotonic(), read_table(run.real / "train.arrow")
         model = Synthesizer(entry.family, rare_below=entry.rare_below, seed=entry.seed, **entry.arguments)
         with training() as heard:
             model.fit(train, log=heard, avoid=read_table(run.real / "holdout.arrow"), checkpoint=run.folder / ".training.safetensors")
-        model.check(entry.sample.where, entry.sample.balance)
+        model.check(entry.sample.where, entry.sample.balance, entry.sample.rows or 1)
         model.save(beside)
         facts = {
             "family": entry.family, "arguments": dict(entry.arguments), "seconds": time.monotonic() - start, "key": key,
