@@ -38,17 +38,23 @@ LONGEST = 3600  # seconds that one contender may take
 def table(name: str, seed: int) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """(rows to learn from, held-out rows, target) of a table of TARGETS, or of FILE:TARGET."""
     file, _, target = name.rpartition(":")
-    if not file and not os.environ.get("LIKENESS_DATA"):
-        sys.exit("LIKENESS_DATA is not set, expected a folder with the real tables")
     if not file and name not in TARGETS:
         sys.exit(f"--tables: {name!r} is none of {', '.join(TARGETS)}, expected one of them or FILE:TARGET")
+    if not file and not os.environ.get("LIKENESS_DATA"):
+        sys.exit("LIKENESS_DATA is not set, expected a folder with the real tables")
+    needed = Path(file) if file else Path(os.environ["LIKENESS_DATA"], "adult_train.csv" if name == "adult" else f"{name}.csv")
+    if not needed.is_file():
+        sys.exit(f"--tables: {name}: no file {needed}")
     data = Path(os.environ.get("LIKENESS_DATA", ""))
     if name == "adult":
         return pd.read_csv(data / "adult_train.csv"), pd.read_csv(data / "adult_test.csv"), TARGETS[name]
     frame = pd.read_csv(file or data / f"{name}.csv").drop(columns="sno", errors="ignore")  # a number of the row
+    target = target if file else TARGETS[name]
+    if target not in frame:
+        sys.exit(f"--tables: {name}: no column {target!r}; the columns are {', '.join(frame)}")
     order = np.random.default_rng(seed).permutation(len(frame))
     held = len(frame) // 4
-    return frame.iloc[order[held:]].reset_index(drop=True), frame.iloc[order[:held]].reset_index(drop=True), target if file else TARGETS[name]
+    return frame.iloc[order[held:]].reset_index(drop=True), frame.iloc[order[:held]].reset_index(drop=True), target
 
 
 def python_of(name: str) -> str:
@@ -104,10 +110,14 @@ def rows(name: str, contenders: list[str], repeat: int, keep: Path | None) -> It
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", nargs="*", default=["adult", "support2"], metavar="TABLE", help=f"of {', '.join(TARGETS)}, or FILE:TARGET")
-    parser.add_argument("--only", nargs="*", default=[*OURS, *PEERS], metavar="NAME", help="of " + ", ".join([*OURS, *PEERS]))
+    parser.add_argument("--only", nargs="*", default=[*OURS, *PEERS], metavar="NAME", choices=[*OURS, *PEERS], help="of " + ", ".join([*OURS, *PEERS]))
     parser.add_argument("--repeat", type=int, default=1, help="seeds, and so splits, of which the median is shown")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where train, holdout and every synthetic table stay")
     asked = parser.parse_args()
+    if asked.repeat < 1:
+        parser.error(f"--repeat: found {asked.repeat}, expected 1 or more")
+    for name in asked.tables:
+        table(name, 0)  # so that what is wrong with any of them is said first
     for name in asked.tables:
         print(f"\n{name}: median of {asked.repeat}, {os.cpu_count()} cores\n")
         print("| | " + " | ".join([*FIGURES, "fit s", "sample s", "peak MB"]) + " |\n|" + "---|" * (len(FIGURES) + 4), flush=True)

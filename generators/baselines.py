@@ -25,6 +25,7 @@ from generators.streams import drawn, stream
 
 MODELS = ("gaussian-copula", "ctgan", "tvae")
 POOL = 20_000  # rows among which those that meet a condition are looked for
+NEAREST, LEAST_NEAR = 100, 20  # of candidates for a number that is asked for, the nearest hundredth is drawn from, and at least so many
 SPREAD = 4  # standard deviations of a mode that its numbers, in [-1, 1], span
 
 
@@ -109,8 +110,12 @@ class SDV(nn.Module):
             found = pool[(pool[:, whole_fields] == asked).all(1)]
             if len(found):
                 can += len(rows)
-                near = torch.cdist(given.values[rows][:, numbers], found[:, numbers]).argmin(1) if numbers else None
-                x[rows] = found[torch.randint(len(found), (len(rows),), generator=rng) if near is None else near]
+                choice = torch.randint(len(found), (len(rows),), generator=rng)
+                if numbers:  # one of those that come nearest
+                    few = max(len(found) // NEAREST, min(LEAST_NEAR, len(found)))
+                    near = torch.cdist(given.values[rows][:, numbers], found[:, numbers]).topk(few, 1, largest=False).indices
+                    choice = near[torch.arange(len(rows)), torch.randint(few, (len(rows),), generator=rng)]
+                x[rows] = found[choice]
         if can < n:
             raise ValueError(f"{can} of {n} rows can be as asked: among {len(pool)} rows the model made none like the others")
         return torch.where(given.mask, given.values, x)

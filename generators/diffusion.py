@@ -60,7 +60,7 @@ class Diffusion(Neural):
         dropout: float = 0.25, given: float = 0.15, **asked: Any,
     ):  # fmt: skip
         super().__init__(layout, asked)
-        whole(width=width, bins=bins, steps=steps), whole(0, depth=depth), number(high=1, dropout=dropout, given=given)
+        whole(width=width, bins=bins, steps=steps), whole(0, depth=depth), number(high=0.99, dropout=dropout), number(high=1, given=given)
         self.width, self.depth, self.bins, self.steps, self.dropout, self.given = width, depth, bins, steps, dropout, given
 
     def plan(self, n: int) -> Plan:

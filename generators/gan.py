@@ -58,7 +58,7 @@ class GAN(Neural):
 
     def __init__(self, layout: Layout, noise: int = 64, width: int = 256, depth: int = 2, modes: int = 32, pack: int = 2, dropout: float = 0.0, **asked: Any):
         super().__init__(layout, asked)
-        whole(noise=noise, width=width, modes=modes, pack=pack), whole(0, depth=depth), number(high=1, dropout=dropout)
+        whole(noise=noise, width=width, modes=modes, pack=pack), whole(0, depth=depth), number(high=0.99, dropout=dropout)
         self.noise, self.width, self.depth, self.modes, self.pack, self.dropout = noise, width, depth, modes, pack, dropout
 
     def plan(self, n: int) -> Plan:

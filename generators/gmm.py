@@ -41,7 +41,8 @@ class GMM(nn.Module):
     bins:       bins of a number; None tries some that suit the number of rows
     join:       fields with more mutual information than this, in nats, become one block
     passes:     passes over the data at most; of a latent tree, three times as many
-    states:     hidden states of a latent tree; None: one for 200 rows, 16 to 48; at most one for 40 rows; 0: no tree is tried
+    states:     hidden states of a latent tree; None: one for 200 rows, 16 to 48; at most one for 40 rows; 0: no tree is tried, nor
+                where only components are said
     """
 
     device = "cpu"
@@ -102,7 +103,7 @@ class GMM(nn.Module):
             Mixture.of(self._recipe(x, held_out, "binned", b, seed), max(len(x) // ROWS_A_STATE, 1)) for b in self._bins(len(x)) if "binned" in kinds
         ]
         best, grown = max(tried, key=lambda t: t.score, default=None), None
-        if best and self.states != 0 and len(self.layout) > 2:
+        if best and self._trees() and len(self.layout) > 2:
             grown = Grown.of(best.recipe, self._states(len(x)), best)
         if "gaussian" in kinds:
             recipe = self._recipe(x, held_out, "gaussian", best.recipe.bins if best else self._bins(len(x))[-1], seed)
@@ -110,6 +111,10 @@ class GMM(nn.Module):
         for t in [*tried, grown] if grown else tried:
             self._note(t, log)
         return max(tried, key=lambda t: t.score), grown
+
+    def _trees(self) -> bool:
+        """Whether a latent tree is tried."""
+        return self.states != 0 and (self.components is None or self.states is not None)
 
     def _bins(self, n: int) -> list[int]:
         """Few and many."""
@@ -179,7 +184,7 @@ class GMM(nn.Module):
         """(seconds that a fit to n rows takes, about, bytes that it holds beside its rows)."""
         size, rows, fields = self._sizes(int(n * 0.9), "binned")[-1], min(n, MOST), len(self.layout)
         seconds, held = 2.5e-7 * self.passes * rows * fields * max(size, 50) ** 0.35, 16.0 * rows * fields + 4e3 * size * fields
-        if self.states == 0 or self.numbers == "gaussian":
+        if not self._trees() or self.numbers == "gaussian":
             return seconds, held
         return seconds + 3.3e-6 * self.passes * min(rows, SCREEN) * fields + 1e-4 * fields**2, held + 80.0 * fields * self._states(n) ** 2
 

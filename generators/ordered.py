@@ -43,7 +43,7 @@ class Ordered(Neural):
 
     def __init__(self, layout: Layout, width: int | None = None, bins: int | None = None, dropout: float = 0.5, ordered: float = 0.75, **asked: Any):
         super().__init__(layout, asked)
-        whole(width=width, bins=bins), number(high=1, dropout=dropout, ordered=ordered)
+        whole(width=width, bins=bins), number(high=0.99, dropout=dropout), number(high=1, ordered=ordered)
         self.width, self.bins, self.dropout, self.ordered = width, bins, dropout, ordered
 
     def plan(self, n: int) -> Plan:

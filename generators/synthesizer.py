@@ -22,6 +22,7 @@ from generators.registry import FAMILIES, OF_SERIES
 PART = 50_000  # rows that are drawn at a time
 HELD_OUT = 0.1  # share of the subjects on which a generator decides when to stop,
 FEW = 2000  # and twice that where there are no more subjects than this
+TRIED = 200  # rows that are drawn to see whether a request can be met
 FORMAT = 1
 
 
@@ -108,11 +109,11 @@ class Synthesizer:
                 values = values.set_column(at, values.schema.field(at), exact)
         return Table(values, data.schema)
 
-    def check(self, where: Mapping[str, Any] | None = None, balance: str | None = None) -> None:
-        """Raises DataError if no row, or not every class, can be drawn as asked."""
+    def check(self, where: Mapping[str, Any] | None = None, balance: str | None = None, rows: int = 1) -> None:
+        """Raises DataError if not all of the rows, of which at most TRIED are tried, or not every class, can be drawn as asked."""
         if where or balance:
             classes = len(self.encoder.classes(balance)) if balance else 1
-            self.part(0, classes, where=where, balance=balance)
+            self.part(0, max(classes, min(rows, TRIED)), where=where, balance=balance)
 
     @property
     def parameters(self) -> int:

@@ -24,6 +24,7 @@ from generators.streams import drawn, stream
 
 ROUND = 2**18  # rows after which the held-out loss is looked at, where a pass is longer
 WARM = 0.02  # share of the training in which the rate rises
+DECAYS = 100  # of the weights, above which that is what made a training diverge, perhaps
 CLIP = 1.0  # norm of a gradient that is let through
 
 
@@ -45,7 +46,7 @@ class Plan:
 
     def __post_init__(self):
         number(1e-9, passes=self.passes, rate=self.rate, memory=self.memory, minutes=self.minutes)
-        number(decay=self.decay), number(high=1, momentum=self.momentum), whole(batch=self.batch, patience=self.patience)
+        number(decay=self.decay), number(high=0.9999, momentum=self.momentum), whole(batch=self.batch, patience=self.patience)
 
 
 def device() -> torch.device:
@@ -97,6 +98,8 @@ def train(
                 for part, loss in losses.items():
                     shown = run.step(part, loss(batch, run.done()), rate)
                 run.average()
+                if run.late():
+                    break
             model.eval()
             with run.averaged(), torch.no_grad():
                 run.note(score().cpu() if score else None)
@@ -126,9 +129,11 @@ class _Run:
         self.taken = 0
 
     def over(self) -> bool:
-        late = self.plan.minutes is not None and self.spent >= 60 * self.plan.minutes
         since = len(self.scores) - 1 - max(range(len(self.scores)), key=self.scores.__getitem__) if self.scores else 0
-        return self.round >= self.rounds or late or since >= self.plan.patience
+        return self.round >= self.rounds or self.late() or since >= self.plan.patience
+
+    def late(self) -> bool:
+        return self.plan.minutes is not None and self.spent >= 60 * self.plan.minutes
 
     def done(self) -> float:
         """The share of the training that is over, 0 to 1, by steps or by time, whichever is more."""
@@ -151,7 +156,9 @@ class _Run:
     def step(self, part: str, loss: Tensor, rate: float) -> float:
         found = float(loss.detach())
         if not math.isfinite(found):
-            raise DataError(f"training diverged: the loss is {found} in round {self.round + 1}, step {self.taken + 1}; try a rate below {self.plan.rate:g}")
+            decay = f", or a decay below {self.plan.decay:g}" if self.plan.decay > DECAYS else ""
+            told = f"the loss is {found} in round {self.round + 1}, step {self.taken + 1}; try a rate below {self.plan.rate:g}{decay}"
+            raise DataError(f"training diverged: {told}")
         optimizer = self.optimizers[part]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

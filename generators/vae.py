@@ -53,7 +53,7 @@ class VAE(Neural):
     ):  # fmt: skip
         super().__init__(layout, asked)
         whole(latent=latent, width=width, modes=modes, bins=bins), whole(0, depth=depth)
-        number(beta=beta), number(high=1, dropout=dropout, given=given)
+        number(beta=beta), number(high=0.99, dropout=dropout), number(high=1, given=given)
         self.latent, self.width, self.depth, self.modes, self.beta, self.bins = latent, width, depth, modes, beta, bins
         self.dropout, self.given = dropout, given
 

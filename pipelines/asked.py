@@ -33,6 +33,19 @@ def check(entry: Entry, table: Table) -> None:
     _conditions(entry, table)
 
 
+def learned(entry: Entry, train: Table) -> None:
+    """Raises DataError for a condition on a number or a date that lies beyond what enough subjects hold, so that no model learns it."""
+    from generators.encoding.numeric import Numeric
+
+    for name, value in entry.sample.where.items():
+        column = train.schema[name]
+        if value is not None and column.kind in ("numeric", "datetime"):
+            try:
+                Numeric(column, train.schema.arrow.field(name), entry.rare_below).fit(train.column(name), train.subjects).request(value)
+            except DataError as problem:
+                raise DataError(f"{entry.name}.sample.where: {problem}") from None
+
+
 def _columns(entry: Entry, table: Table) -> None:
     """Every column that is named exists, and is of a kind that can be asked for."""
     known = table.schema.arrow.names

@@ -140,7 +140,7 @@ def _compare(asked: argparse.Namespace) -> int:
     print(table(found))
     if asked.json:
         print(json.dumps(found))
-    return PUBLISHED
+    return NOT_PUBLISHED if all("failed" in row for row in found["rows"]) else PUBLISHED
 
 
 def _serve(asked: argparse.Namespace) -> int:

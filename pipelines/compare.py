@@ -38,9 +38,9 @@ def compare(config: Path, name: str, families: Sequence[str], overrides: Sequenc
     """
     from generators.registry import FAMILIES
 
-    families = list(FAMILIES) if list(families) == ["all"] else families
+    families = list(FAMILIES) if list(families) == ["all"] else [family.strip() for family in families]
     for family in families:
-        choice(family, "--generators", FAMILIES)
+        choice(family, "--generators", FAMILIES, listed=f"all, or some of {', '.join(FAMILIES)}")
     entries = {family: load_entry(config, name, [*overrides, *_with(config, name, overrides, family)]) for family in dict.fromkeys(families)}
     _check(next(iter(entries.values())))
     rows = []
@@ -51,11 +51,12 @@ def compare(config: Path, name: str, families: Sequence[str], overrides: Sequenc
                 rows.append(pool.submit(_one, entries[family]).result())
             except BrokenProcessPool:
                 rows.append({"family": family, "failed": "its process was ended from outside, as when memory runs out"})
-    rows.sort(key=lambda row: (gates.ORDER.index(row["verdict"]) if "verdict" in row else -1, row.get("quality", 0.0)), reverse=True)
+    rows = [{"arguments": dict(entries[row["family"]].arguments)} | row for row in rows]
+    rows.sort(key=lambda row: (gates.ORDER.index(row["verdict"]) if "verdict" in row else -1, row.get("quality") or 0.0), reverse=True)
     best, why = choose(rows)
     page = home(entries[next(iter(entries))]) / "compare.html"
     found = {"name": name, "rows": rows, "best": best, "why": why, "report": str(page)}
-    replace(page, report.environment().get_template("compare.html").render(report.tidy(found) | {"figures": FIGURES}))
+    replace(page, report.environment().get_template("compare.html").render(report.tidy(found) | {"figures": FIGURES, "label": label, "said": said_of(rows)}))
     return found
 
 
@@ -66,10 +67,15 @@ def _with(config: Path, name: str, overrides: Sequence[str], family: str) -> lis
 
 def _check(entry: Entry) -> None:
     from pipelines import publish, steps
+    from validation.resampling import LEAST
 
-    steps.preflight(entry)
+    held = steps.preflight(entry).read("source.json")["holdout_subjects"]
     steps.forget()
     publish.writable(entry)
+    if held < LEAST:
+        raise DataError(
+            f"{entry.name}: the holdout has {held} subjects, expected at least {LEAST}: of fewer nothing can be told, so there is nothing to compare"
+        )
 
 
 def _one(entry: Entry) -> dict:
@@ -96,14 +102,16 @@ def row(family: str, facts: Mapping[str, Any]) -> dict:
     parts = [figures[m]["value"] / figures[m]["yardstick"] for m in QUALITY if m in figures and figures[m]["yardstick"] > 0]
     return {
         "family": family, "verdict": facts["verdict"]["verdict"], "reasons": facts["verdict"]["reasons"], "figures": figures,
-        "quality": sum(min(p, 1.0) for p in parts) / len(parts) if parts else 0.0,
+        "quality": sum(min(p, 1.0) for p in parts) / len(parts) if parts else None,
         "fit_s": facts["fit"]["seconds"], "sample_s": facts["sample"]["seconds"], "weights": facts["fit"]["parameters"],
     }  # fmt: skip
 
 
 def choose(rows: Sequence[Mapping[str, Any]]) -> tuple[str | None, str]:
     """The best family and why: of those that pass every gate, the highest quality; of equals, the one fitted fastest."""
-    passed = [r for r in rows if r.get("verdict") == gates.PASS]
+    passed = [r for r in rows if r.get("verdict") == gates.PASS and r["quality"] is not None]
+    if all("failed" in r for r in rows):
+        return None, "every family failed, so nothing was compared"
     if not passed:
         return None, "none passes every gate, so none is fit to publish"
     top = max(r["quality"] for r in passed)
@@ -120,16 +128,31 @@ def table(found: Mapping[str, Any]) -> str:
     head = ["", "family", "verdict", "quality", *(FIGURES[m] for m in shown), "fit s", "sample s", "peak MB"]
     lines = []
     for r in found["rows"]:
-        mark = "*" if r["family"] == found["best"] else ""
+        mark, called = "*" if r["family"] == found["best"] else "", label(r)
         if "failed" in r:
-            lines.append([mark, r["family"], "failed", *[""] * (len(head) - 3)])
+            lines.append([mark, called, "failed", *[""] * (len(head) - 3)])
             continue
         figures = [f"{r['figures'][m]['value']:.3f}" if m in r["figures"] else "-" for m in shown]
-        lines.append([mark, r["family"], r["verdict"], f"{r['quality']:.3f}", *figures, f"{r['fit_s']:.1f}", f"{r['sample_s']:.1f}", f"{r['peak_mb']:.0f}"])
-    real = next((r["figures"] for r in found["rows"] if "figures" in r), {})
-    lines.append(["", "fresh real rows", "", "1.000", *(f"{real[m]['yardstick']:.3f}" if m in real else "-" for m in shown), "", "", ""])
+        quality = "-" if r["quality"] is None else f"{r['quality']:.3f}"
+        lines.append([mark, called, r["verdict"], quality, *figures, f"{r['fit_s']:.1f}", f"{r['sample_s']:.1f}", f"{r['peak_mb']:.0f}"])
+    real = next((r["figures"] for r in found["rows"] if "figures" in r), None)
+    if real is not None:
+        lines.append(["", "fresh real rows", "", "1.000", *(f"{real[m]['yardstick']:.3f}" if m in real else "-" for m in shown), "", "", ""])
     wide = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
     text = ["  ".join(c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(line, wide, strict=True))).rstrip() for line in [head, *lines]]
-    said = [f"{r['family']}: {reason}" for r in found["rows"] for reason in ([r["failed"]] if "failed" in r else r["reasons"])]
+    said = said_of(found["rows"])
     verdict = f"best       {found['best']}: {found['why']}" if found["best"] else f"best       none: {found['why']}"
     return "\n".join([*text, "", *said, *([""] if said else []), verdict, f"report     {found['report']}"])
+
+
+def label(row: Mapping[str, Any]) -> str:
+    """A family, with what it was told beside its defaults."""
+    told = ", ".join(f"{k} {v}" for k, v in row["arguments"].items())
+    return f"{row['family']} ({told})" if told else row["family"]
+
+
+def said_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Why families failed or did not pass; what holds for all of several is said once."""
+    reasons = {r["family"]: [r["failed"]] if "failed" in r else r["reasons"] for r in rows}
+    common = [x for x in next(iter(reasons.values()), []) if len(rows) > 1 and all(x in found for found in reasons.values())]
+    return [*(f"all: {x}" for x in common), *(f"{family}: {x}" for family, found in reasons.items() for x in found if x not in common)]

@@ -6,13 +6,16 @@ import math
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
 from generators.data import DataError
 from generators.synthesizer import Synthesizer
 from pipelines.progress import each
+from privacy.disclosure import is_text
 
 
 def draw(model: Path, rows: int, out: Path, where: list[str], balance: str | None, seed: int | None) -> str:
@@ -26,15 +29,18 @@ def draw(model: Path, rows: int, out: Path, where: list[str], balance: str | Non
         if not equals:
             raise DataError("--where: found no '=', expected COLUMN=VALUE")
         try:
-            conditions[name] = yaml.safe_load(value)
+            conditions[name] = _meant(value, synthesizer, name)
         except yaml.YAMLError:
             raise DataError(f"--where {name}=…: the value is not YAML, expected a word, a number, true, false or null") from None
         if isinstance(conditions[name], dict | list | set) or conditions[name] in (math.inf, -math.inf) or conditions[name] != conditions[name]:
             raise DataError(f"--where {name}=…: expected a word, a finite number, a date, true, false or null")
-    synthesizer.check(conditions, balance)
+    synthesizer.check(conditions, balance, rows)
     staging = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        staging.mkdir(parents=True)
+        try:
+            staging.mkdir(parents=True)
+        except OSError as problem:
+            raise DataError(f"--out {out}: cannot be made ({problem.strerror}), expected a folder that may be written") from None
         provenance = {"likeness.synthetic": "true", "likeness.generator": synthesizer.family}
         parts = synthesizer.parts(rows, where=conditions, balance=balance, seed=seed)
         for i, part in enumerate(each(parts, "sampling", -(-rows // synthesizer.each))):
@@ -43,3 +49,14 @@ def draw(model: Path, rows: int, out: Path, where: list[str], balance: str | Non
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return f"{rows} {'series' if synthesizer.encoder.schema.time else 'rows'} in {out}"
+
+
+def _meant(value: str, synthesizer: Synthesizer, name: str) -> Any:
+    """What is written on a command line, as YAML; in a column of words a word is a word, and `no` is not false."""
+    meant = yaml.safe_load(value)
+    schema = synthesizer.encoder.schema
+    if name in schema.arrow.names and meant is not None and not isinstance(meant, dict | list | set):
+        kind = schema.arrow.field(name).type
+        if is_text(kind.value_type if pa.types.is_dictionary(kind) else kind) and not isinstance(meant, str):
+            return value.strip()
+    return meant

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from generators.data import Schema, Table
-from pipelines import gates, sources
+from pipelines import asked, gates, sources
 from pipelines.asked import CELL
 from pipelines.config import Entry
 from pipelines.publish import writable
@@ -35,6 +35,7 @@ def plan(entry: Entry) -> str:
     from generators.synthesizer import build, encoder_of
 
     train, holdout = sources.load_split(entry)
+    asked.learned(entry, train)
     encoder = encoder_of(train.schema)(entry.rare_below).fit(train, rng=torch.Generator().manual_seed(entry.seed))
     model = build(entry.family, encoder.layout, entry.arguments)
     writable(entry)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from generators.data import Table
 from generators.layout import Layout, SeriesLayout
 from generators.synthesizer import Synthesizer, build
-from pipelines import gates, sources
+from pipelines import asked, gates, sources
 from pipelines.house import Run, code, digest, hash_of, open_run, read_table, version_of, write_table
 from pipelines.progress import each, log, training
 from validation.score import Score
@@ -31,6 +31,7 @@ def preflight(entry) -> Run:
     version = version_of(entry, fingerprint)
     if version not in _loaded:
         tables = sources.load_split(entry)
+        asked.learned(entry, tables[0])
         gates.gates(tables[0].schema, entry.gates)
         nothing = Layout(())
         build(entry.family, SeriesLayout(nothing, nothing, ((1, 1),)) if sources.is_series(entry.source) else nothing, entry.arguments)
@@ -58,7 +59,7 @@ def _facts(run: Run, fingerprint: str, train: Table, holdout: Table) -> dict:
         "kind": source.kind, "location": source.location, "fingerprint": fingerprint,
         "rows": sum(map(len, own)),
         "subjects": sum(int(t.subjects.max()) + 1 for t in own), "train": len(train), "holdout": len(holdout),
-        "train_subjects": int(train.subjects.max()) + 1, "subject": schema.subject, "target": schema.target, "time": schema.time, "columns": columns,
+        "train_subjects": int(train.subjects.max()) + 1, "holdout_subjects": int(holdout.subjects.max(initial=-1)) + 1, "subject": schema.subject, "target": schema.target, "time": schema.time, "columns": columns,
     }  # fmt: skip
 
 
@@ -93,14 +94,14 @@ def fit(run: Run) -> dict:
     key = digest(entry.learned, run.read("source.json")["fingerprint"], code())
     shutil.rmtree(beside, ignore_errors=True)
     if before := run.fitted(key, beside):
-        Synthesizer.load(beside).check(entry.sample.where, entry.sample.balance)
+        Synthesizer.load(beside).check(entry.sample.where, entry.sample.balance, entry.sample.rows or 1)
         log.info("%s: fitted before, for version %s", entry.family, before)
     else:
         start, train = time.monotonic(), read_table(run.real / "train.arrow")
         model = Synthesizer(entry.family, rare_below=entry.rare_below, seed=entry.seed, **entry.arguments)
         with training() as heard:
             model.fit(train, log=heard, avoid=read_table(run.real / "holdout.arrow"), checkpoint=run.folder / ".training.safetensors")
-        model.check(entry.sample.where, entry.sample.balance)
+        model.check(entry.sample.where, entry.sample.balance, entry.sample.rows or 1)
         model.save(beside)
         facts = {
             "family": entry.family, "arguments": dict(entry.arguments), "seconds": time.monotonic() - start, "key": key,
@@ -114,18 +115,18 @@ def fit(run: Run) -> dict:
 
 
 def sample(run: Run) -> dict:
-    """Draws the rows to publish into data/, part by part, and an unconditioned draw for the judges where a condition is asked."""
-    asked, model = run.entry.sample, Synthesizer.load(run.folder / "model")
+    """Draws the rows to publish into data/, part by part, and an unconditioned draw for the judges where a condition is wanted."""
+    wanted, model = run.entry.sample, Synthesizer.load(run.folder / "model")
     start, source = time.monotonic(), run.read("source.json")
     natural = source["train_subjects"] if source["time"] else source["train"]
-    count = asked.subjects or asked.rows or natural
+    count = wanted.subjects or wanted.rows or natural
     path = run.folder / "data"
     shutil.rmtree(path, ignore_errors=True)
-    rows = _draw(run, model, path, count, dict(asked.where), asked.balance)
+    rows = _draw(run, model, path, count, dict(wanted.where), wanted.balance)
     shutil.rmtree(run.folder / NATURAL, ignore_errors=True)
-    if asked.where or asked.balance:
+    if wanted.where or wanted.balance:
         _draw(run, model, run.folder / NATURAL, natural, {}, None)
-    facts = {"rows": rows, "parts": -(-count // model.each), "where": dict(asked.where), "balance": asked.balance, "seconds": time.monotonic() - start}
+    facts = {"rows": rows, "parts": -(-count // model.each), "where": dict(wanted.where), "balance": wanted.balance, "seconds": time.monotonic() - start}
     run.write("sample.json", facts | ({"series": count} if source["time"] else {}))
     log.info("%d rows drawn in %.1f s", rows, facts["seconds"])
     return {"path": str(path), "sha256": hash_of(path)}

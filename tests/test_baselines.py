@@ -49,6 +49,12 @@ def test_nothing_of_a_row_is_kept(arguments):
         assert 997 not in value.shape and not numbers & set(value.float().flatten().tolist())
 
 
+def test_rows_with_a_number_that_is_asked_for_are_many():
+    model = SDV(MIXED).fit(data(MIXED), data(MIXED, 300, seed=1), rng=rng())
+    x = model.sample(100, Given(torch.full((100, 5), 0.3), torch.tensor([False, True, False, False, False])), rng=rng())
+    assert len(torch.unique(x, dim=0)) > 50 and (x[:, 1] == 0.3).all()
+
+
 def test_what_cannot_be_met_is_counted():
     model = SDV(MIXED).fit(data(MIXED), data(MIXED, 300, seed=1), rng=rng())
     never = torch.zeros(3, 5)

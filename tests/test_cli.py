@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from projects import ENTRY, ROOT, lay, run
+from projects import ENTRY, ROOT, lay, patients, run
 from test_bad_input import CASES
 
+from generators.data import Column, Schema, Table
 from pipelines.cli import main
 
 
@@ -62,6 +64,34 @@ def test_sample_from_a_saved_model(project):
     assert main([*asked[:-1], str(project / "none"), "--where", "ward=radiology"]) == 2
     assert not (project / "none").exists()
     assert main(["sample", str(project), "--rows", "5", "--out", str(project / "none")]) == 2
+
+
+def test_words_on_a_command_line_are_words(tmp_path, capsys):
+    """`no` in a column of words is a word, and 01 is no number."""
+    from generators.synthesizer import Synthesizer
+
+    values = pa.table({"smoker": ["no", "yes"] * 100, "code": ["01", "1"] * 100, "old": [True, False] * 100})
+    schema = Schema(values.schema, tuple(Column(n, k) for n, k in (("smoker", "category"), ("code", "category"), ("old", "boolean"))))
+    Synthesizer("gmm", passes=1).fit(Table(values, schema)).save(tmp_path / "model")
+    for i, (where, found) in enumerate([("smoker=no", "no"), ("code=01", "01"), ("code='1'", "1"), ("old=no", False)]):
+        out = tmp_path / str(i)
+        assert main(["sample", str(tmp_path / "model"), "--rows", "9", "--out", str(out), "--where", where]) == 0
+        assert set(pq.read_table(out)[where.split("=")[0]].to_pylist()) == {found}
+    assert main(["sample", str(tmp_path / "model"), "--rows", "9", "--out", str(tmp_path / "0" / "part-00000.parquet" / "x")]) == 2
+    assert "cannot be made" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("age", [119, 18.5])
+def test_a_number_beyond_what_enough_hold_is_refused_before_anything_is_fitted(project, capsys, age):
+    table = patients(600)
+    ages = table["age"].to_pylist()
+    ages[0] = 120
+    config = lay(project, ENTRY, table.set_column(0, "age", pa.array(ages)))
+    for more in (["--dry-run"], []):
+        assert main(["run", "ward", "--config", str(config), "--set", f"sample.where.age={age}", *more]) == 2
+        said = capsys.readouterr().err
+        assert "sample.where" in said and "age" in said
+        assert "fitted" not in said and "120" not in said
 
 
 def test_publish_folder_that_cannot_be_written(project, capsys):

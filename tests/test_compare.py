@@ -7,7 +7,7 @@ import pytest
 from projects import ENTRY, lay, patients, run
 
 from pipelines.cli import main
-from pipelines.compare import choose, table
+from pipelines.compare import choose, label, said_of, table
 
 GATES = "  gates: {utility.target: {min: 0.3}, privacy.attribute: null, privacy.membership: null, fidelity.detection: null}\n"
 ENTRY = ENTRY.split("  gates")[0] + GATES
@@ -47,7 +47,7 @@ def test_families_are_compared_and_run_goes_on_from_there(project, capsys):
     assert found["best"] is None or any(r["family"] == found["best"] and r["verdict"] == "PASS" for r in found["rows"])
     assert table(found).splitlines() == lines[:-1] and "fresh real rows" in lines[4]
     page = (project / "runs" / "ward" / "compare.html").read_text()
-    assert all(f"<b>{family}</b>" in page for family in ("gmm", "vae", "gan"))
+    assert all(f"<b>{label(row)}</b>" in page for row in found["rows"])
     assert not list((project / "published").rglob("*")) and not list((project / "runs").rglob("work/*"))
     gmm = next(r for r in found["rows"] if r["family"] == "gmm")
     model = project / "runs" / "ward" / gmm["run"].split("/")[-1] / "model" / "weights.safetensors"
@@ -72,3 +72,24 @@ def test_an_unknown_family_is_refused_before_anything_is_fitted(project, capsys,
     assert main(["compare", "ward", "--config", str(config), "--generators", names]) == 2
     said = capsys.readouterr().err
     assert all(word in said for word in words) and not (project / "runs").exists()
+
+
+def test_where_every_family_fails_nothing_was_compared(project, capsys):
+    config = lay(project, ENTRY, patients(600))
+    assert main(["compare", "ward", "--config", str(config), "--generators", " flow ,", "--set", "generator.flow.rate=1000000"]) == 2  # an empty name
+    assert main(["compare", "ward", "--config", str(config), "--generators", " flow ", "--set", "generator.flow.rate=1000000"]) == 1
+    said = capsys.readouterr().out
+    assert "every family failed, so nothing was compared" in said and "flow (rate 1000000)" in said and "fresh real rows" not in said
+    assert "every family failed" in (project / "runs" / "ward" / "compare.html").read_text()
+
+
+def test_too_few_held_out_is_said_before_anything_is_fitted(project, capsys):
+    config = lay(project, ENTRY, patients(160))
+    assert main(["compare", "ward", "--config", str(config), "--generators", "gmm"]) == 2
+    assert "the holdout has 40 subjects, expected at least 50" in capsys.readouterr().err
+
+
+def test_what_holds_for_all_is_said_once():
+    rows = [{"family": f, "reasons": ["too few", *more]} for f, more in (("a", []), ("b", ["odd"]))]
+    assert said_of(rows) == ["all: too few", "b: odd"]
+    assert said_of(rows[:1]) == ["a: too few"]

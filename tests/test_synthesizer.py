@@ -150,8 +150,13 @@ def test_values_that_never_meet():
     data = table({"a": ["x", "y"] * 200, "b": ["x", "y"] * 200}, "category")
     model = Synthesizer("gmm").fit(data)
     model.check(where={"a": "x", "b": "x"})
-    with pytest.raises(DataError, match="where/balance on a, b: 0 of 1 rows can be as asked"):
-        model.check(where={"a": "x", "b": "y"})
+    with pytest.raises(DataError, match="where/balance on a, b: 0 of 12 rows can be as asked"):
+        model.check(where={"a": "x", "b": "y"}, rows=12)
+
+
+def test_a_number_that_cannot_be_met_comes_with_those_that_can(model):
+    with pytest.raises(DataError, match=r"'age': .*expected .*a value from \d+ to \d+, .*at least 10 subjects hold"):
+        model.check(where={"age": 4000})
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """The one training loop: it finds the minimum, keeps the best, resumes to the same weights, and says when it diverges."""
 
+import time
+from dataclasses import replace
+
 import pytest
 import torch
 from tables import rng
@@ -113,3 +116,15 @@ def test_divergence_is_named():
     model = Line()
     with pytest.raises(DataError, match=r"diverged: the loss is nan in round 1, step 1; try a rate below 0\.05"):
         train(model, {"": lambda i, done: model(X[i]).mean() * float("nan")}, ROWS, PLAN, rng=rng())
+
+
+def test_minutes_end_a_training_in_the_middle_of_a_round():
+    """A round of a thousand slow steps is not waited for."""
+    model, steps = Line(), []
+
+    def slow(i, done):
+        steps.append(time.sleep(0.002))
+        return ((model(X[i]) - Y[i]) ** 2).mean()
+
+    train(model, {"": slow}, ROWS, replace(PLAN, batch=1, minutes=0.05 / 60), rng=rng())
+    assert len(steps) < 40 < ROWS

@@ -107,12 +107,19 @@ class Numeric:
                 return np.array([i, 0][: len(self.fields)], dtype=np.float32)
         between = bool(self.scale.step) and abs(number - np.rint(number)) > 1e-6
         if value is None or between or self.quantiles is None or not self.quantiles.low[0] <= number <= self.quantiles.high[-1]:
-            raise DataError(
-                f"column {self.name!r}: the value asked for cannot be met by any row; expected one inside the range that is held by at least {self.k} subjects"
-            )
+            raise DataError(f"column {self.name!r}: the value asked for cannot be met by any row; expected {self._possible()}")
         middle = np.full(1, number)
         u = self.quantiles.to_unit(middle, _Middle(), 0.0)
         return np.array([0.0, ndtri(u)[0]][-len(self.fields) :], dtype=np.float32)
+
+    def _possible(self) -> str:
+        """What may be asked for, in words: the range that enough subjects hold, and no extreme of anybody."""
+        words = ["null"] if None in self.codes else []
+        if self.quantiles is not None:
+            ends = self.scale.to_arrow(np.array([self.quantiles.low[0], self.quantiles.high[-1]]), np.zeros(2, dtype=bool))
+            low, high = map(str, ends.to_pylist())
+            words.append(f"a value from {low} to {high}{', on the steps that the column has' if self.scale.step else ''}")
+        return f"{' or '.join(words) or 'the value that all rows have'}, a range that at least {self.k} subjects hold"
 
     @property
     def protected(self) -> dict:
