@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 LEAST = 1e-30  # least probability of what was seen at a moment
+MOST = 1e30  # of a message about states that nothing before allows
+UNLIKELY = 1e-20  # times as likely as in the likeliest state, at least, so that no series that leaves its chain's states is impossible
 
 
 class Packed(NamedTuple):
@@ -50,7 +52,7 @@ def forward(log_seen: Tensor, start: Tensor, step: Tensor, live: list[int]) -> t
     likelihoods up to a factor; and log_p (n,).
     """
     top = log_seen.amax(1, keepdim=True)
-    seen = (log_seen - top).exp()
+    seen = (log_seen - top).exp().clamp_min_(UNLIKELY)
     before, scale = torch.empty_like(seen), torch.empty_like(seen[:, 0])
     log_p, at = log_seen.new_zeros(live[0]), 0
     for t, n in enumerate(live):
@@ -82,12 +84,10 @@ def beliefs(log_seen: Tensor, start: Tensor, step: Tensor, live: list[int]) -> B
             moves += pairs(before[rows][:m], after, step)
             onward = _moved(after, back)
             before[rows][:m] *= onward
-        state = before[rows]
         following = seen[rows] / scale[rows][:, None]
         if after is not None:
             following[:m] *= onward
-        after, at = following, at - n
-        del state
+        after, at = following.clamp_max_(MOST), at - n
     return Beliefs(log_p, before, moves)
 
 

@@ -34,6 +34,7 @@ MOST = 2**20  # steps that are learned from, of series at random where there are
 SCREEN = 8000  # steps on which the kind of leaves is chosen
 ROWS_A_STATE = 40  # steps that there are for each state, whatever is asked for
 SERIES_A_CHAIN = 15  # series that there are for each chain
+MOST_STATES = 128  # of all chains together, where their number is not asked for
 FARTHEST = 6.0  # from the middle of the scale that a number may go
 
 
@@ -82,7 +83,7 @@ class HMM(nn.Module):
                     break
                 best = tried
             one = best
-            for chains in self._chains(len(x)):
+            for chains in self._chains(len(x), one.step_p.shape[1]):
                 tried = self._noted(Chain.among(one, chains), log)
                 if not (tried.surely_better(best) or self.chains == chains):
                     break
@@ -107,8 +108,8 @@ class HMM(nn.Module):
         most = max(steps // ROWS_A_STATE, 1)
         return [min(self.states, most)] if self.states else [k for k in (4, 8, 16, 32, 64) if k <= most] or [most]
 
-    def _chains(self, series: int) -> list[int]:
-        most = max(series // SERIES_A_CHAIN, 1)
+    def _chains(self, series: int, states: int) -> list[int]:
+        most = max(min(series // SERIES_A_CHAIN, 10**6 if self.chains else MOST_STATES // states), 1)
         return [min(self.chains, most)] * (self.chains > 1) if self.chains else [m for m in (2, 4, 8, 16) if m <= most]
 
     def _noted(self, tried: Chain, log) -> Chain:

@@ -41,9 +41,9 @@ class Sample:
     """How many rows, or series of how many subjects, to publish (None: as many as were trained on), levelled over a column or under a condition."""
 
     rows: int | None = None
-    subjects: int | None = None
     balance: str | None = None
     where: Mapping[str, Any] = field(default_factory=dict)
+    subjects: int | None = None
 
 
 @dataclass(frozen=True)
@@ -118,11 +118,12 @@ def _entry(path: Path, name: Any, raw: Any) -> Entry:
         raise DataError(f"{where}: a pipeline's name holds other than letters, digits, dots, dashes and underscores")
     try:
         found = mapping(raw, where, SHEET, required=("source",))
-        family, given = found.pop("generator", (Entry.family, {}))
-        found["family"], found["arguments"] = family, _arguments(family, given, f"{where}.generator.{family}", _is_series(found["source"]))
+        series = _is_series(found["source"])
+        family, given = found.pop("generator", ("autoregressive" if series else Entry.family, {}))
+        found["family"], found["arguments"] = family, _arguments(family, given, f"{where}.generator.{family}", series)
         if "privacy" in found:
             found.update(found.pop("privacy"))
-        unit, wrong = ("subjects", "rows") if _is_series(found["source"]) else ("rows", "subjects")
+        unit, wrong = ("subjects", "rows") if series else ("rows", "subjects")
         if "sample" in found and getattr(found["sample"], wrong) is not None:
             raise DataError(f"{where}.sample.{wrong}: found beside a source of {'series' if wrong == 'rows' else 'rows'}, expected {unit}:")
         return Entry(name=name, root=path.parent, **found)

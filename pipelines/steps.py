@@ -59,7 +59,8 @@ def _facts(run: Run, fingerprint: str, train: Table, holdout: Table) -> dict:
         "kind": source.kind, "location": source.location, "fingerprint": fingerprint,
         "rows": sum(map(len, own)),
         "subjects": sum(int(t.subjects.max()) + 1 for t in own), "train": len(train), "holdout": len(holdout),
-        "train_subjects": int(train.subjects.max()) + 1, "holdout_subjects": int(holdout.subjects.max(initial=-1)) + 1, "subject": schema.subject, "target": schema.target, "time": schema.time, "columns": columns,
+        "train_subjects": int(train.subjects.max()) + 1, "holdout_subjects": int(holdout.subjects.max(initial=-1)) + 1,
+        "subject": schema.subject, "target": schema.target, "time": schema.time, "columns": columns,
     }  # fmt: skip
 
 

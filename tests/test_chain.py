@@ -67,6 +67,14 @@ def test_a_very_long_series_does_not_underflow():
     assert torch.allclose(found.state, torch.tensor(0.5))
 
 
+def test_a_series_that_its_chain_does_not_allow_is_unlikely_and_no_more():
+    """What is seen fits the other chain only, which what stays rules out."""
+    log_seen = torch.tensor([[-500.0, 0.0]]).repeat(30, 1)
+    found = beliefs(log_seen, torch.tensor([[1.0, 0.0]]), torch.ones(2, 1, 1), [1] * 30)
+    assert torch.isfinite(found.log_p).all() and float(found.log_p) < -1000
+    assert torch.equal(found.state, torch.tensor([[1.0, 0.0]]).repeat(30, 1)) and torch.isfinite(found.moves).all()
+
+
 def test_walks_go_as_the_chains_say():
     n = 20_000
     step = torch.tensor([[[0.9, 0.1], [0.3, 0.7]], [[0.0, 1.0], [1.0, 0.0]]])

@@ -45,6 +45,8 @@ def tv(real: pa.Array, other: pa.Array):
 
     def distance(a: np.ndarray, b: np.ndarray) -> float:
         p, q = np.bincount(a_codes, a, size), np.bincount(b_codes, b, size)
+        if not p.sum() or not q.sum():
+            return float("nan")  # nobody there
         return float(np.abs(p / p.sum() - q / q.sum()).sum() / 2)
 
     return distance

@@ -45,10 +45,8 @@ def _judged(name: str, train: Table, holdout: Table, synthetic: Table, seed: int
     found, real = measures(train, synthetic), measures(train, holdout)
     got = value(found, ones(train), ones(synthetic))
     drawn = [value(found, _again(train, rng), _again(synthetic, rng)) for _ in range(DRAWS)]
-    each = {
-        key: {"distance": m(ones(train), ones(synthetic)), "yardstick": real[key](ones(train), ones(holdout)) if key in real else None}
-        for key, m in found.items()
-    }
+    figures = {key: (m(ones(train), ones(synthetic)), real[key](ones(train), ones(holdout)) if key in real else np.nan) for key, m in found.items()}
+    each = {key: {"distance": a if np.isfinite(a) else None, "yardstick": b if np.isfinite(b) else None} for key, (a, b) in figures.items()}
     return Score(
         name, got, *interval(got, drawn, 0, 1), value(real, ones(train), ones(holdout)), "high", too_few(train, holdout, synthetic),
         {"each": each, "looked_at": seen},
@@ -108,10 +106,11 @@ def crosscorrelation(train: Table, holdout: Table, synthetic: Table, *, seed: in
         before = np.vstack([np.full((1, x.shape[1]), np.nan), x[:-1]])
         before[np.r_[True, whose[1:] != whose[:-1]]] = np.nan
         both = np.hstack([x, before])
-        mean, spread = np.nanmean(both, 0), np.nanstd(both, 0)
-        z = (both - mean) / np.where(spread > 0, spread, 1)
-        there = ~np.isnan(z)
-        z = np.where(there, z, 0)
+        there = ~np.isnan(both)
+        held = np.maximum(there.sum(0), 1)
+        away = np.where(there, both - np.where(there, both, 0).sum(0) / held, 0)
+        spread = np.sqrt((away**2).sum(0) / held)
+        z = away / np.where(spread > 0, spread, 1)
         i, j = np.triu_indices(x.shape[1], 1)
         pairs = [(a, b) for a, b in zip(i, j, strict=True)] + [(a, b + x.shape[1]) for a in range(x.shape[1]) for b in range(x.shape[1]) if a != b]
         sums = np.column_stack([np.bincount(whose, z[:, a] * z[:, b], n) for a, b in pairs])
@@ -159,6 +158,8 @@ def course(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rar
         mine, theirs, out = quarters(a), quarters(b), {}
         for q in range(QUARTERS):
             here, there = a.take(mine == q), b.take(theirs == q)
+            if not len(here) or not len(there):
+                continue  # no series is so long
             of, other = a.subjects[mine == q], b.subjects[theirs == q]
             for name in changing(a, "numeric", "datetime"):
                 out[f"{name}, quarter {q + 1}"] = _by_subject(ks(numbers(here, name), numbers(there, name)), of, other)

@@ -1,0 +1,145 @@
+"""Judges of series: four-step examples by hand, order (real before good before noise), and planted leaks, by subject."""
+
+import json
+from dataclasses import replace
+
+import longitudinal
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from generators.data import Table
+from pipelines.gates import DEFAULTS, METRICS, gates, past
+from validation import OF_SERIES
+from validation.series import autocorrelations
+from validation.summary import Summary
+
+
+def put(data: Table, name: str, values) -> Table:
+    at = data.values.schema.get_field_index(name)
+    field = data.values.schema.field(at)
+    return replace(data, values=data.values.set_column(at, field, pa.array(values).cast(field.type)))
+
+
+def renamed(data: Table, first: int = 100_000) -> Table:
+    """The same series of other people."""
+    return put(data, "who", data.subjects + first)
+
+
+def shuffled(data: Table, seed: int = 0) -> Table:
+    """Each marker at another step of anybody's."""
+    order = np.random.default_rng(seed).permutation(len(data))
+    return put(data, "marker", data.column("marker").take(pa.array(order)).combine_chunks())
+
+
+def by_hand() -> Table:
+    columns = {"who": [1, 1, 1, 1, 2, 2, 3], "when": [0, 1, 2, 4, 0, 3, 5], "x": [1.0, 3.0, None, 5.0, 2.0, 2.0, 7.0], "w": ["a", "a", "b", "a", "b", "b", "c"]}
+    return longitudinal.of(columns | {"sex": ["f"] * 4 + ["m"] * 2 + ["f"]}, {"w": "category", "sex": "category"}, static=("sex",))
+
+
+def test_summaries_by_hand():
+    data = by_hand()
+    figures = [f"x: {what}" for what in ("mean", "first", "last", "least", "most", "mean move", "most move", "missing", "crossings")]
+    rows = Summary(dict.fromkeys([*figures, "when: steps", "when: distance", "w: changes"], 1e-9)).table(data)
+    found = {name: rows.column(name).to_pylist() for name in rows.schema.arrow.names}
+    assert found["sex"] == ["f", "m", "f"]
+    assert found["when: steps"] == [4, 2, 1] and found["when: distance"] == pytest.approx([4 / 3, 3, None], nan_ok=True)
+    assert found["x: mean"] == [3, 2, 7] and found["x: first"] == [1, 2, 7] and found["x: last"] == [5, 2, 7]
+    assert found["x: mean move"] == [2, 0, None] and found["x: most move"] == [2, 0, None]
+    assert found["x: missing"] == [0.25, 0, 0] and found["w: changes"] == pytest.approx([2 / 3, 0, None])
+    assert found["w: first"] == ["a", "b", "c"] and found["w: last"] == ["a", "b", "c"] and found["w: most frequent"] == ["a", "b", "c"]
+
+
+def test_what_holds_only_nearly_is_rounded_away():
+    data = longitudinal.signals()
+    see = Summary.of(data)
+    exact, nearly = (see.table(put(data, "x", data.column("x").to_numpy() + shift)).column("x: mean").to_pylist() for shift in (0, 1e-7))
+    assert exact == nearly
+
+
+def test_autocorrelations_by_hand():
+    found = autocorrelations(longitudinal.of({"who": [1] * 6, "when": range(6), "x": [1.0, -1, 1, -1, 1, -1]}, {}), "x")[0]
+    assert found[:2] == pytest.approx([-1, 1]) and np.isnan(found[4:]).all()
+
+
+@pytest.mark.parametrize("metric", [*OF_SERIES, "fidelity.detection", "fidelity.coverage", "utility.target"])
+def test_real_is_better_than_noise(metric):
+    train, holdout, fresh = (longitudinal.visits(n, s) for n, s in ((300, 0), (200, 1), (300, 2)))
+    bound = DEFAULTS[metric]
+    real = METRICS[metric](train, holdout, renamed(fresh))
+    assert not past(real.value, bound), real
+    if metric == "fidelity.timing":
+        bad = put(fresh, "when", fresh.column("when").to_numpy() ** 2)
+    elif metric == "fidelity.course":
+        bad = put(fresh, "marker", pc.subtract(fresh.column("marker"), fresh.column("when")).combine_chunks())
+    elif metric == "fidelity.crosscorrelation":  # one number alone
+        assert real.value == 1
+        return
+    else:
+        bad = shuffled(fresh) if metric != "utility.target" else put(fresh, "sick", np.random.default_rng(0).random(300)[fresh.subjects] < 0.4)
+    noise = METRICS[metric](train, holdout, renamed(bad))
+    assert noise.value < real.value - 0.05 and 0 <= noise.low <= noise.value <= noise.high
+
+
+def test_cross_correlation_sees_columns_that_no_longer_go_together():
+    def two(seed):
+        data = longitudinal.signals(seed=seed)
+        x = data.column("x").to_numpy()
+        both = data.values.append_column("y", pa.array(np.roll(x, 1) + np.random.default_rng(seed).normal(0, 0.1, len(x))))
+        return longitudinal.of({n: both.column(n) for n in both.column_names}, {"label": "category"}, static=("label",))
+
+    train, holdout, fresh = two(0), two(1), two(2)
+    good = METRICS["fidelity.crosscorrelation"](train, holdout, fresh)
+    apart = METRICS["fidelity.crosscorrelation"](train, holdout, put(fresh, "y", np.random.default_rng(5).permutation(fresh.column("y").to_numpy())))
+    assert good.value > 0.9 > apart.value + 0.15
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_copied_patients_are_caught_and_fresh_ones_are_not(seed):
+    """The training series under other names, all of them or every fifth."""
+    train, holdout, fresh = (longitudinal.visits(n, 10 * seed + s) for n, s in ((400, 0), (300, 1), (400, 2)))
+    whole = METRICS["privacy.copies"](train, holdout, renamed(train))
+    some = Table.of(
+        pa.concat_tables([renamed(train).take(train.subjects % 5 == 0).values, renamed(fresh, 10**6).take(fresh.subjects % 5 > 0).values]), train.schema
+    )
+    part = METRICS["privacy.copies"](train, holdout, some)
+    clean = METRICS["privacy.copies"](train, holdout, renamed(fresh))
+    bound = DEFAULTS["privacy.copies"]
+    assert past(whole.value, bound) and past(part.value, bound) and not past(clean.value, bound)
+    membership = DEFAULTS["privacy.membership"]
+    assert past(METRICS["privacy.membership"](train, holdout, renamed(train)).value, membership)
+    assert not past(METRICS["privacy.membership"](train, holdout, renamed(fresh)).value, membership)
+
+
+def test_a_rare_event_is_caught():
+    train, holdout, fresh = (longitudinal.visits(n, s) for n, s in ((300, 0), (200, 1), (300, 2)))
+    words = np.array(train.column("stage").to_pylist(), dtype=object)
+    words[train.subjects == 7] = "transplanted twice"
+    told = np.array(fresh.column("stage").to_pylist(), dtype=object)
+    told[fresh.subjects == 3] = "transplanted twice"
+    assert METRICS["privacy.rare"](put(train, "stage", words), holdout, renamed(put(fresh, "stage", told))).value >= 1
+    assert METRICS["privacy.rare"](put(train, "stage", words), holdout, renamed(fresh)).value == 0
+
+
+def test_every_judge_takes_series_and_says_nothing_of_a_person():
+    train, holdout, fresh = (longitudinal.visits(n, s) for n, s in ((200, 0), (150, 1), (200, 2)))
+    for metric in gates(train.schema):
+        first, again = (json.dumps(METRICS[metric](train, holdout, renamed(fresh), seed=3).to_json(), allow_nan=False) for _ in range(2))
+        assert first == again
+
+
+def test_odd_series_are_judged():
+    """One number that never moves, one that is never there, a category of one word, series of one step."""
+    n = 120
+    lengths = np.where(np.arange(n) % 3 == 0, 1, 3)
+    who = np.repeat(np.arange(n), lengths)
+    when = np.arange(len(who)) - (np.cumsum(lengths) - lengths)[who]
+    rng = np.random.default_rng(0)
+    columns = {
+        "who": who, "when": when, "still": np.ones(len(who)), "gone": pa.nulls(len(who), pa.float64()), "word": ["x"] * len(who),
+        "x": rng.normal(size=len(who)), "flag": rng.random(len(who)) < 0.5,
+    }  # fmt: skip
+    data = longitudinal.of(columns, {"word": "category", "flag": "boolean"}, static=("word",))
+    for metric in gates(data.schema):
+        json.dumps(METRICS[metric](data, data, renamed(data)).to_json(), allow_nan=False)
