@@ -136,6 +136,10 @@ class Recurrent(Neural):
     @torch.no_grad()
     def sample(self, static: Tensor, lengths: Tensor, *, rng: torch.Generator) -> Tensor:
         """static (n, fields), lengths (n,) -> steps (sum of lengths, fields), moment by moment."""
+        with single_thread():
+            return self._draw(static, lengths, rng)
+
+    def _draw(self, static: Tensor, lengths: Tensor, rng: torch.Generator) -> Tensor:
         at, out = packed(lengths), []
         kept, length = self.static(self.of_static.encode(static[at.order])), lengths[at.order]
         vectors, heads, numbers = self.values.vectors(), self.values.heads(), self.layout.step.ungated

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from generators.data import DataError
-from pipelines import gates, report
+from pipelines import gates, report, sources
 from pipelines.config import Entry, load_entry
 from pipelines.house import alone, home, replace
 from pipelines.progress import log, to_stderr
@@ -25,9 +25,12 @@ from pipelines.sheet import choice
 
 FIGURES = {  # metric -> how the table calls it
     "fidelity.shape": "shape", "fidelity.dependence": "dependence", "fidelity.coverage": "coverage", "fidelity.detection": "detection",
-    "utility.target": "utility", "privacy.copies": "copies", "privacy.membership": "membership", "privacy.attribute": "attribute",
+    "fidelity.autocorrelation": "autocorrelation", "fidelity.timing": "timing", "utility.target": "utility",
+    "privacy.copies": "copies", "privacy.membership": "membership", "privacy.attribute": "attribute",
 }  # fmt: skip
-QUALITY = ("fidelity.shape", "fidelity.dependence", "fidelity.coverage", "fidelity.detection", "utility.target")
+QUALITY = (
+    "fidelity.shape", "fidelity.dependence", "fidelity.coverage", "fidelity.detection", "fidelity.autocorrelation", "fidelity.timing", "utility.target",
+)  # fmt: skip
 EQUAL = 0.005  # families whose quality differs by less are taken as equal
 
 
@@ -36,11 +39,12 @@ def compare(config: Path, name: str, families: Sequence[str], overrides: Sequenc
 
     Raises DataError for what is wrong with the entry, before anything is fitted.
     """
-    from generators.registry import FAMILIES
+    from generators.registry import FAMILIES, OF_SERIES
 
-    families = list(FAMILIES) if list(families) == ["all"] else [family.strip() for family in families]
+    known = OF_SERIES if sources.is_series(load_entry(config, name, overrides).source) else FAMILIES
+    families = list(known) if list(families) == ["all"] else [family.strip() for family in families]
     for family in families:
-        choice(family, "--generators", FAMILIES, listed=f"all, or some of {', '.join(FAMILIES)}")
+        choice(family, "--generators", known, listed=f"all, or some of {', '.join(known)}")
     entries = {family: load_entry(config, name, [*overrides, *_with(config, name, overrides, family)]) for family in dict.fromkeys(families)}
     _check(next(iter(entries.values())))
     rows = []
@@ -56,7 +60,9 @@ def compare(config: Path, name: str, families: Sequence[str], overrides: Sequenc
     best, why = choose(rows)
     page = home(entries[next(iter(entries))]) / "compare.html"
     found = {"name": name, "rows": rows, "best": best, "why": why, "report": str(page)}
-    replace(page, report.environment().get_template("compare.html").render(report.tidy(found) | {"figures": FIGURES, "label": label, "said": said_of(rows)}))
+    replace(
+        page, report.environment().get_template("compare.html").render(report.tidy(found) | {"figures": shown_of(rows), "label": label, "said": said_of(rows)})
+    )
     return found
 
 
@@ -124,7 +130,7 @@ def choose(rows: Sequence[Mapping[str, Any]]) -> tuple[str | None, str]:
 
 def table(found: Mapping[str, Any]) -> str:
     """The same for a terminal."""
-    shown = [m for m in FIGURES if any(m in r.get("figures", {}) for r in found["rows"])]
+    shown = shown_of(found["rows"])
     head = ["", "family", "verdict", "quality", *(FIGURES[m] for m in shown), "fit s", "sample s", "peak MB"]
     lines = []
     for r in found["rows"]:
@@ -143,6 +149,11 @@ def table(found: Mapping[str, Any]) -> str:
     said = said_of(found["rows"])
     verdict = f"best       {found['best']}: {found['why']}" if found["best"] else f"best       none: {found['why']}"
     return "\n".join([*text, "", *said, *([""] if said else []), verdict, f"report     {found['report']}"])
+
+
+def shown_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The metrics that any family has a figure of, and what the table calls them."""
+    return {m: name for m, name in FIGURES.items() if any(m in r.get("figures", {}) for r in rows)}
 
 
 def label(row: Mapping[str, Any]) -> str:

@@ -183,3 +183,25 @@ def test_a_whole_run(tmp_path, prefect, family):
     assert each.dead.first().sum() == 150 and (each.dead.nunique() == 1).all() and (each.sex.nunique() == 1).all()
     assert each.visit.apply(lambda days: days.is_monotonic_increasing and days.is_unique).all()
     assert "fidelity.timing" in (tmp_path / result["run"] / "report.html").read_text()
+
+
+def test_families_of_series_are_compared(tmp_path, prefect, capsys):
+    config = lay(tmp_path, long_table(400))
+    small = ["--set", "generator={autoregressive: {passes: 2}}"]
+    assert main(["compare", "visits", "--config", str(config), "--generators", "autoregressive,hmm", *small]) == 0
+    said = capsys.readouterr().out
+    assert "autoregressive (passes 2)" in said and "hmm" in said and "autocorrelation" in said and "timing" in said
+    assert main(["compare", "visits", "--config", str(config), "--generators", "vae"]) == 2
+    assert "expected all, or some of hmm, autoregressive" in capsys.readouterr().err
+
+
+def test_a_saved_model_of_series_draws_series(tmp_path, capsys):
+    pq.write_table(long_table(), tmp_path / "visits.parquet")
+    source = Source("series", str(tmp_path / "visits.parquet"), target="dead", subject="patient", time="visit")
+    Synthesizer("hmm", passes=2, states=4).fit(sources.load(source)).save(tmp_path / "model")
+    assert main(["sample", str(tmp_path / "model"), "--rows", "25", "--out", str(tmp_path / "out"), "--where", "sex=f"]) == 0
+    made = pq.read_table(tmp_path / "out").to_pandas()
+    assert made.patient.nunique() == 25 and set(made.sex) == {"f"} and "25 series" in capsys.readouterr().out
+    again = Synthesizer.load(tmp_path / "model")
+    parts = [again.part(i, 10).values for i in range(2)]
+    assert parts[1].equals(again.part(1, 10).values) and not set(parts[0]["patient"].to_pylist()) & set(parts[1]["patient"].to_pylist())
