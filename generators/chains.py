@@ -73,17 +73,14 @@ class Shared:
 
 
 class Chain(Climb):
-    """`chains` of `states` each, side by side. start_p (M, S): p(chain, first state); step_p (M, S, S): p(state | state before).
-
-    first: for each part of the data p(state), (steps, K), to begin with
-    """
+    """`chains` of `states` each, side by side. start_p (M, S): p(chain, first state); step_p (M, S, S): p(state | state before)."""
 
     @classmethod
     def of(cls, shared: Shared, states: int) -> Chain:
         """One chain, whose states start as the components of a mixture of all steps."""
         mixture = Mixture.of(shared.recipe, states)
         first = [torch.cat([joint(mixture.leaves, mixture.log_pi, c).softmax(1) for c in prepare(mixture.leaves, part.rows)]) for part in shared.parts]
-        return cls(shared, 1, len(mixture.log_pi), first, "a mixture")
+        return cls(shared, 1, len(mixture.log_pi), "a mixture").climbed(first)
 
     @classmethod
     def among(cls, one: Chain, chains: int) -> Chain:
@@ -99,15 +96,20 @@ class Chain(Climb):
             label = F.one_hot(torch.from_numpy(means.predict(habits.numpy())).long(), chains).float()
             each = torch.cat([label[:n] for n in part.at.live])
             first.append((each[:, :, None] * state[:, None]).flatten(1))
-        return cls(one.shared, chains, states, first, "one chain")
+        return cls(one.shared, chains, states, "one chain").climbed(first)
 
-    def __init__(self, shared: Shared, chains: int, states: int, first: list[Tensor], start: str):
+    def __init__(self, shared: Shared, chains: int, states: int, start: str):
         self.shared, self.emissions, self.kept = shared, shared.leaves(chains * states), shared.kept(chains)
         model = f"{chains} chains of {states} states" if chains > 1 else f"a chain of {states} states"
         super().__init__(shared, [*self.emissions, *self.kept], chains, model, start)
         self.better = BETTER * float(shared.x.lengths.float().mean())
         self._held_out, self.start_p, self.step_p = shared.held_out, torch.empty(chains, states), torch.ones(chains, states, states)
-        self._climb(shared.parts, [self._gathered(p, s, _moves(p, s, chains)) for p, s in zip(shared.parts, first, strict=True)], shared.passes)
+
+    def climbed(self, first: list[Tensor]) -> Chain:
+        """Fitted. first: for each part of the data p(state), (steps, K), to begin with."""
+        parts = self.shared.parts
+        self._climb(parts, [self._gathered(p, s, _moves(p, s, len(self.start_p))) for p, s in zip(parts, first, strict=True)], self.shared.passes)
+        return self
 
     def beliefs(self, part: Seen) -> Beliefs:
         seen = torch.cat([said(self.emissions, chunks) for chunks in part.chunks])
@@ -128,9 +130,9 @@ class Chain(Climb):
         *sums, first, moves = self.total
         for leaf, total in zip(self.leaves, sums, strict=True):
             leaf.update(total.clamp_min(0) if isinstance(leaf, Tables) else total)
-        first, moves = first.clamp_min(0) + 1 / first.numel(), moves.clamp_min(0)
+        first, moves = first.clamp_min(0) + self.loose / first.numel(), moves.clamp_min(0)
         self.start_p = first / first.sum()
-        arrived = moves.sum(1, keepdim=True) + 1 / moves.shape[1]
+        arrived = moves.sum(1, keepdim=True) + LOOSE / moves.shape[1]
         moves = moves + self.loose * arrived / arrived.sum(2, keepdim=True)
         self.step_p = moves / moves.sum(2, keepdim=True)
 
