@@ -36,6 +36,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/main_job.py
 	$(BIN)/python benchmarks/tables.py
 	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/series.py
 
 clean:
 	rm -rf $(VENV) .prefect runs published benchmarks/.venvs
