@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ class Synthesizer:
 
     def parts(self, rows: int, *, where: Mapping[str, Any] | None = None, balance: str | None = None, seed: int | None = None) -> Iterator[Table]:
         """The same rows part by part. Part i depends on (model, request, seed, i) alone: any worker can make any part."""
+        _sensible(rows, where, balance)
         for i in range(-(-rows // self.each)):
             yield self.part(i, min(self.each, rows - i * self.each), where=where, balance=balance, seed=seed)
 
@@ -77,6 +79,7 @@ class Synthesizer:
         return max(PART // layout.longest, 1) if isinstance(layout, SeriesLayout) else PART
 
     def part(self, i: int, rows: int, *, where: Mapping[str, Any] | None = None, balance: str | None = None, seed: int | None = None) -> Table:
+        _sensible(rows, where, balance)
         rng = _stream(self.seed if seed is None else seed, f"part {i}")
         given = self._given(rows, dict(where or {}), balance, start=i * self.each)
         try:
@@ -201,6 +204,19 @@ def build(family: str, layout: Layout | SeriesLayout, arguments: Mapping[str, An
         return Panel(layout, FAMILIES[static](layout.static), OF_SERIES[family](layout, **own))
     except (TypeError, ValueError) as problem:
         raise DataError(f"generator.{family}: {problem}") from None
+
+
+def _sensible(rows: Any, where: Any, balance: Any) -> None:
+    """Raises DataError for a request that is none."""
+    if isinstance(rows, bool) or not isinstance(rows, Integral) or rows < 0:
+        raise DataError(f"rows: found {rows!r}, expected a whole number, 0 or more")
+    if where is not None and not isinstance(where, Mapping):
+        raise DataError(f"where: found a {type(where).__name__}, expected a mapping of columns to values")
+    for name, value in (where or {}).items():
+        if isinstance(value, list | tuple | set | dict):
+            raise DataError(f"where: column {name!r}: found a {type(value).__name__}, expected one value")
+    if balance is not None and not isinstance(balance, str):
+        raise DataError(f"balance: found a {type(balance).__name__}, expected the name of a column")
 
 
 def _stream(seed: int, purpose: str) -> torch.Generator:

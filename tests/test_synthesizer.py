@@ -146,6 +146,22 @@ def test_requests_that_cannot_be_met(model, request_, message):
             call(**request_)
 
 
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"rows": -3}, "rows: found -3, expected a whole number"),
+        ({"rows": 2.5}, "rows: found 2.5"),
+        ({"rows": "x"}, "rows: found 'x'"),
+        ({"where": {"ward": ["west"]}}, "where: column 'ward': found a list, expected one value"),
+        ({"where": "ward"}, "where: found a str, expected a mapping"),
+        ({"balance": ["ward"]}, "balance: found a list, expected the name of a column"),
+    ],
+)
+def test_requests_that_are_none(model, request_, message):
+    with pytest.raises(DataError, match=message):
+        model.sample(**({"rows": 10} | request_))
+
+
 def test_values_that_never_meet():
     data = table({"a": ["x", "y"] * 200, "b": ["x", "y"] * 200}, "category")
     model = Synthesizer("gmm").fit(data)
