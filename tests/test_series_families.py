@@ -104,3 +104,25 @@ def test_one_series_and_none(case):
     layout = CONTRACT[case][1]
     like = sequences(layout, 1, seed=8)
     assert len(model(case).sample(like.static, like.lengths, rng=rng())) == int(like.lengths)
+
+
+def test_a_killed_training_goes_on_to_the_same_series(tmp_path):
+    class Killed(BaseException):
+        pass
+
+    def fit(log=lambda line: None, path=None):
+        return Recurrent(MIXED, passes=6, width=16).fit(sequences(MIXED, 80), sequences(MIXED, 30, seed=1), rng=rng(), log=log, checkpoint=path)
+
+    lines = []
+
+    def kill(line):
+        lines.append(line)
+        if len(lines) == 3:
+            raise Killed
+
+    path = tmp_path / "c.safetensors"
+    with pytest.raises(Killed):
+        fit(kill, path)
+    assert path.is_file()
+    whole, resumed = fit(), fit(path=path)
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)) and not path.exists()
