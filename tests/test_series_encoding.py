@@ -144,7 +144,7 @@ def test_saved_and_restored_it_does_the_same():
 def test_conditions_are_on_what_stays():
     encoder = fitted(longitudinal.visits())
     given = encoder.given({"sick": True}, 3)
-    assert given.mask.tolist() == [False, True, *[False] * (len(given.mask) - 2)] or given.mask.sum() == 1
+    assert int(given.mask.sum()) == 1 and not given.mask[0]  # the first field is the number of steps
     with pytest.raises(DataError, match="'marker' changes from step to step, expected one that stays: sick, age"):
         encoder.given({"marker": 1.0}, 3)
     with pytest.raises(DataError, match="balance: column 'stage' changes"):
