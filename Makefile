@@ -37,6 +37,8 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/tables.py
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/series.py
+	$(BIN)/python benchmarks/timegan.py
+	$(BIN)/python benchmarks/hmm.py
 
 clean:
 	rm -rf $(VENV) .prefect runs published benchmarks/.venvs

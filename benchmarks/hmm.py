@@ -20,8 +20,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from generators.chains import Chain, Shared
 from generators.layout import Field, Layout, Sequences, SeriesLayout
+from generators.series.chains import Chain, Shared
 
 SERIES, STEPS, NUMBERS, STATES, ITERATIONS = 1000, 200, 6, 16, 8
 

@@ -31,9 +31,9 @@ DATA = {
 }
 SHOWN = {
     "fidelity.detection": "detection", "fidelity.coverage": "coverage", "fidelity.shape": "shape", "fidelity.course": "course",
-    "fidelity.autocorrelation": "autocorrelation", "fidelity.crosscorrelation": "cross-correlation", "fidelity.dependence": "dependence",
-    "fidelity.missingness": "missing", "fidelity.timing": "timing", "utility.target": "utility", "privacy.membership": "membership",
-    "privacy.copies": "copies",
+    "fidelity.autocorrelation": "autocorrelation", "fidelity.spectrum": "spectrum", "fidelity.crosscorrelation": "cross-correlation",
+    "fidelity.dependence": "dependence", "fidelity.missingness": "missing", "fidelity.timing": "timing", "utility.target": "utility",
+    "privacy.membership": "membership", "privacy.copies": "copies",
 }  # fmt: skip
 
 

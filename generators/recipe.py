@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from generators.codes import Codes
 from generators.layout import Layout
 from generators.leaves import FLOOR, Gaussian, Tables
-from generators.regression import Regression
+from generators.series.regression import Regression
 from generators.tree import Tree
 
 SCREEN = 8000  # rows on which the kind of leaves is chosen

@@ -6,10 +6,15 @@ from generators.diffusion import Diffusion
 from generators.flow import Flow
 from generators.gan import GAN
 from generators.gmm import GMM
-from generators.hmm import HMM
-from generators.recurrent import Recurrent
+from generators.series.autoregressive import Recurrent
+from generators.series.diffusion import Denoised
+from generators.series.gan import Adversarial
+from generators.series.gmm import WindowMixture
+from generators.series.hmm import HMM
+from generators.series.vae import Latent
 from generators.vae import VAE
 
 FAMILIES = {"gmm": GMM, "autoregressive": Autoregressive, "flow": Flow, "vae": VAE, "gan": GAN, "diffusion": Diffusion, "sdv": SDV}
 
-OF_SERIES = {"hmm": HMM, "autoregressive": Recurrent}  # what says the steps, given what stays
+# what says the steps of series, given what stays
+OF_SERIES = {"gmm": WindowMixture, "hmm": HMM, "autoregressive": Recurrent, "vae": Latent, "gan": Adversarial, "diffusion": Denoised}

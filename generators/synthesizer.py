@@ -17,8 +17,8 @@ from generators.data import DataError, Schema, Table
 from generators.encoding.series import SeriesEncoder
 from generators.encoding.table import TableEncoder
 from generators.layout import Given, Layout, Sequences, SeriesLayout
-from generators.panel import Panel
 from generators.registry import FAMILIES, OF_SERIES
+from generators.series.panel import Panel
 
 PART = 50_000  # rows that are drawn at a time
 HELD_OUT = 0.1  # share of the subjects on which a generator decides when to stop,

@@ -7,7 +7,7 @@ shows a chart defines them, so one chart is right on paper, in the light and in 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from markupsafe import Markup, escape
 
@@ -204,3 +204,44 @@ def curves(lines: Sequence[tuple[str, Sequence[Figure], bool]], unit: str) -> Ma
     longest = max(len(v) for _, v, _ in drawn)
     parts += [write(x(i), floor + 14, i + 1, anchor="middle") for i in sorted({0, (longest - 1) // 2, longest - 1})]
     return drawing(width, floor + 22, f"{unit} of {len(drawn)} candidates", parts, "chart capped")
+
+
+def overlaid(
+    series: Sequence[Sequence[Sequence[float]]], times: Sequence[float], band: Mapping[str, Sequence[Figure]], name: str, said: Callable[[float], str]
+) -> Markup:
+    """Synthetic series as thin lines, [time, value] each; behind them the real ones' quantiles (low, middle, high) over time as a band."""
+    width, left, floor, top = 430, 48, 178, 8
+    points = [p for one in series for p in one if len(known(p)) == 2]
+    if not points:
+        return drawing(width, 60, f"{name}: no values", [write(width / 2, 34, "no values to show", anchor="middle")])
+    ends = known(v for key in ("low", "high") for v in band.get(key) or [])
+    x, y = scale([0, *times, *(p[0] for p in points)], left + 4, width - 4), scale([*ends, *(p[1] for p in points)], floor - 4, top)
+    parts = []
+    for at in ticks(min(p[1] for p in points), max(p[1] for p in points)):
+        parts += [tag("line", x1=left, x2=width, y1=y(at), y2=y(at), kind="grid"), write(left - 6, y(at) + 4, said(at), anchor="end")]
+    shown = [row for row in zip(times, *(band.get(k) or [] for k in ("low", "middle", "high")), strict=False) if len(known(row)) == 4]
+    if len(shown) > 1:
+        around = [*((x(t), y(low)) for t, low, _, _ in shown), *((x(t), y(high)) for t, _, _, high in reversed(shown))]
+        parts += [tag("polygon", points=" ".join(f"{a:g},{b:g}" for a, b in around), kind="real area"), line([(x(t), y(m)) for t, _, m, _ in shown], "real")]
+    parts += [line([(x(t), y(v)) for t, v in one], "fake thin") for one in series if one]
+    parts.append(tag("line", x1=left, x2=width, y1=floor, y2=floor, kind="axis"))
+    for at in ticks(0, max(p[0] for p in points)):
+        parts.append(write(x(at), floor + 14, figure(at), anchor="middle"))
+    return drawing(width, floor + 20, f"{name}: {len(series)} synthetic series over the middle 80 % of the real ones", parts, "chart capped")
+
+
+def beside(real: Sequence[Figure], synthetic: Sequence[Figure], marks: Sequence[str], words: str, low: float, high: float) -> Markup:
+    """Two lines over the same places, which marks (first, last) name: real and synthetic."""
+    width, left, floor = 260, 34, 104
+    count, found = max(len(real), len(synthetic)), known([*real, *synthetic])
+    if not found:
+        return drawing(width, 60, words, [write(width / 2, 34, "no values to show", anchor="middle")])
+    x, y = scale([0, max(count - 1, 1)], left + 6, width - 6), scale([low, high, *found], floor - 4, 8)
+    parts = []
+    for at in ticks(min(low, *found), max(high, *found), 3):
+        parts += [tag("line", x1=left, x2=width, y1=y(at), y2=y(at), kind="grid"), write(left - 5, y(at) + 4, figure(at), anchor="end")]
+    for values, kind in ((real, "real"), (synthetic, "fake")):
+        some = [(x(i), y(v)) for i, v in enumerate(values) if known([v])]
+        parts += [line(some, kind)] if len(some) > 1 else [tag("circle", cx=a, cy=b, r=3, kind=kind) for a, b in some]
+    parts += [write(left + 6, floor + 14, marks[0]), write(width - 6, floor + 14, marks[-1], anchor="end")]
+    return drawing(width, floor + 20, words, parts)

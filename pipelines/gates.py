@@ -30,6 +30,7 @@ DEFAULTS: dict[str, dict[str, float]] = {
     "fidelity.detection": {"min": 0.1},
     "fidelity.course": {"min": 0.8},
     "fidelity.autocorrelation": {"min": 0.85},
+    "fidelity.spectrum": {"min": 0.6},
     "fidelity.crosscorrelation": {"min": 0.85},
     "fidelity.timing": {"min": 0.8},  # chance alone costs 0.15 where 160 people are compared with 160
     "utility.target": {"min": 0.9},
@@ -80,6 +81,10 @@ WORDS = {
     "fidelity.autocorrelation": Words(
         "Autocorrelation", "Does a step hang together with those before as in the real series?", "1 is equal.",
         "steps do not hang together with those before as the real ones do",
+    ),
+    "fidelity.spectrum": Words(
+        "Spectrum", "Do numbers move as fast, and are they as rough, as the real ones?", "1 is equal.",
+        "series are smoother or rougher than the real ones",
     ),
     "fidelity.crosscorrelation": Words(
         "Cross-correlation", "Do columns go together, at a step and from step to step, as the real ones do?", "1 is equal.",

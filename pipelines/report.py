@@ -51,6 +51,7 @@ def render(facts: Mapping[str, Any]) -> str:
         "pairs": pairs(found.get("fidelity.dependence", {})),
         "coverage": coverage(found.get("fidelity.coverage", {})),
         "missing": missing(found.get("fidelity.missingness", {})),
+        "series": series(found, facts),
         "contract": contract(facts.get("contract") or {}),
         "candidates": candidates(facts.get("fit") or {}),
         "schema": schema(facts),
@@ -194,6 +195,28 @@ def coverage(details: Mapping) -> dict:
     rows = [(f"group {i}", m.get("real"), m.get("synthetic")) for i, m in enumerate(modes, 1)]
     top = math.ceil(20 * max([0.05, *charts.known(v for row in rows for v in row[1:])])) / 20
     return {"picture": charts.dumbbells(rows, top, "rows by group") if rows else "", "lost": details.get("lost")}
+
+
+def series(found: Mapping[str, Mapping], facts: Mapping) -> dict:
+    """Of series: for each number its course, its correlation with itself and its spectrum; how many steps there are, and how far apart."""
+    types = {c.get("name"): str(c.get("type")) for c in (facts.get("source") or {}).get("columns") or []}
+    curves = {key: found.get(f"fidelity.{key}", {}).get("curves") or {} for key in ("autocorrelation", "spectrum")}
+    numbers = []
+    for name, one in (found.get("fidelity.course", {}).get("lines") or {}).items():
+        one, views = one or {}, []
+        for key, words, marks, low in (
+            ("autocorrelation", "correlation with itself, steps before", ("1", "12"), 0), ("spectrum", "share of power, by frequency", ("slow", "fast"), 0),
+        ):  # fmt: skip
+            two = curves[key].get(name) or {}
+            views.append({"title": words, "picture": charts.beside(two.get("real") or [], two.get("synthetic") or [], marks, f"{name}: {words}", low, 0.1)})
+        drawn = charts.overlaid(one.get("series") or [], one.get("times") or [], one, name, axis(types.get(name, "")))
+        numbers.append({"name": name, "picture": drawn, "views": views})
+    timing = found.get("fidelity.timing", {}).get("histograms") or {}
+    clock = [
+        {"title": title, "picture": charts.histogram(one.get("edges") or [], one.get("real") or [], one.get("synthetic") or [], title)}
+        for key, title in (("steps", "number of steps"), ("distances", "time between steps")) if (one := timing.get(key))
+    ]  # fmt: skip
+    return {"numbers": numbers, "clock": clock}
 
 
 def contract(results: Mapping) -> dict:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tables import rng
 
-from generators.chain import beliefs, forward, packed, walk
+from generators.series.chain import beliefs, forward, packed, walk
 
 LENGTHS = torch.tensor([3, 1, 4, 2])
 

@@ -8,9 +8,9 @@ import torch
 from longitudinal import CUTS
 from tables import rng
 
-from generators.chains import Chain, Shared
-from generators.hmm import HMM
 from generators.layout import Field, Layout, Sequences, SeriesLayout
+from generators.series.chains import Chain, Shared
+from generators.series.hmm import HMM
 
 KEPT = Layout((Field(1), Field(2)))
 SMALL = SeriesLayout(KEPT, Layout((Field(3),)), ((3, 3),))

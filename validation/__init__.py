@@ -32,8 +32,9 @@ JUDGES = {
     "fidelity.detection": lazily("validation.detection:detection", by_subject=True),
     "fidelity.course": lazily("validation.series:course"),
     "fidelity.autocorrelation": lazily("validation.series:autocorrelation"),
+    "fidelity.spectrum": lazily("validation.spectrum:spectrum"),
     "fidelity.crosscorrelation": lazily("validation.series:crosscorrelation"),
     "fidelity.timing": lazily("validation.series:timing"),
     "utility.target": lazily("validation.utility:target", by_subject=True),
 }
-OF_SERIES = ("fidelity.course", "fidelity.autocorrelation", "fidelity.crosscorrelation", "fidelity.timing")
+OF_SERIES = ("fidelity.course", "fidelity.autocorrelation", "fidelity.spectrum", "fidelity.crosscorrelation", "fidelity.timing")

@@ -48,11 +48,15 @@ def shares(values: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 def bins(train: Table, synthetic: Table, name: str, rare_below: int) -> dict:
     """{edges, real, synthetic}: len(edges) + 1 shares of the non-null values; the first and last are all that is beyond."""
-    values, other = numbers(train, name), numbers(synthetic, name)
-    known = ~np.isnan(values)
-    values, subjects, other = values[known], train.subjects[known], other[~np.isnan(other)]
-    ends = extremes(values, subjects, rare_below) if len(values) else None
     whole = pa.types.is_integer(train.schema.arrow.field(name).type) or pa.types.is_temporal(train.schema.arrow.field(name).type)
+    return bins_of(numbers(train, name), train.subjects, numbers(synthetic, name), rare_below, whole)
+
+
+def bins_of(values: np.ndarray, subjects: np.ndarray, other: np.ndarray, rare_below: int, whole: bool) -> dict:
+    """The same of training values (rows,), NaN where there is none, whose they are, and synthetic ones."""
+    known = ~np.isnan(values)
+    values, subjects, other = values[known], subjects[known], other[~np.isnan(other)]
+    ends = extremes(values, subjects, rare_below) if len(values) else None
     at = edges(*ends, whole) if ends else np.array([])
     place = np.searchsorted(at, values, side="right")
     real = shown(shares(values, at), people(place, subjects, len(at) + 1), rare_below)

@@ -19,7 +19,9 @@ from collections.abc import Callable
 import numpy as np
 
 from generators.data import Table
+from validation.courses import lines, mean_of
 from validation.features import labels, numbers
+from validation.histograms import bins_of
 from validation.marginals import ks, tv
 from validation.resampling import MOST, at_most, interval, too_few
 from validation.score import Score
@@ -29,8 +31,11 @@ LAGS, DRAWS, QUARTERS = 12, 40, 4
 Measure = Callable[[np.ndarray, np.ndarray], float]  # weights of train's subjects and of the other's -> distance
 
 
-def _judged(name: str, train: Table, holdout: Table, synthetic: Table, seed: int, measures: Callable[[Table, Table], dict[str, Measure]], worst: bool) -> Score:
-    """1 - the mean, or the largest, of named distances."""
+def judged(
+    name: str, train: Table, holdout: Table, synthetic: Table, seed: int, measures: Callable[[Table, Table], dict[str, Measure]], worst: bool = False,
+    shown: Callable[[Table, Table], dict] = lambda train, synthetic: {},
+) -> Score:  # fmt: skip
+    """1 - the mean, or the largest, of named distances. shown: what else a report is to draw."""
     rng = np.random.default_rng(seed)
     (train, holdout, synthetic), seen = at_most(MOST, rng, train=train, holdout=holdout, synthetic=synthetic)
     whole = np.max if worst else np.mean
@@ -49,7 +54,7 @@ def _judged(name: str, train: Table, holdout: Table, synthetic: Table, seed: int
     each = {key: {"distance": a if np.isfinite(a) else None, "yardstick": b if np.isfinite(b) else None} for key, (a, b) in figures.items()}
     return Score(
         name, got, *interval(got, drawn, 0, 1), value(real, ones(train), ones(holdout)), "high", too_few(train, holdout, synthetic),
-        {"each": each, "looked_at": seen},
+        {"each": each, "looked_at": seen, **shown(train, synthetic)},
     )  # fmt: skip
 
 
@@ -80,7 +85,14 @@ def autocorrelation(train: Table, holdout: Table, synthetic: Table, *, seed: int
     def measures(a: Table, b: Table) -> dict[str, Measure]:
         return {name: _of_means(autocorrelations(a, name), autocorrelations(b, name)) for name in changing(a, "numeric", "datetime")}
 
-    return _judged("fidelity.autocorrelation", train, holdout, synthetic, seed, measures, worst=False)
+    def shown(train: Table, synthetic: Table) -> dict:
+        curves = {}
+        for name in changing(train, "numeric", "datetime"):
+            real, fake = (autocorrelations(t, name) for t in (train, synthetic))
+            curves[name] = {"real": mean_of(real, rare_below), "synthetic": mean_of(fake, 1)}
+        return {"curves": curves}
+
+    return judged("fidelity.autocorrelation", train, holdout, synthetic, seed, measures, shown=shown)
 
 
 def _of_means(a: np.ndarray, b: np.ndarray) -> Measure:
@@ -128,7 +140,7 @@ def crosscorrelation(train: Table, holdout: Table, synthetic: Table, *, seed: in
 
         return {"all pairs": distance}
 
-    return _judged("fidelity.crosscorrelation", train, holdout, synthetic, seed, measures, worst=False)
+    return judged("fidelity.crosscorrelation", train, holdout, synthetic, seed, measures)
 
 
 def timing(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rare_below: int = 10) -> Score:
@@ -141,7 +153,11 @@ def timing(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rar
         found, other = parts(a), parts(b)
         return {key: _by_subject(ks(found[key][0], other[key][0]), found[key][1], other[key][1]) for key in found}
 
-    return _judged("fidelity.timing", train, holdout, synthetic, seed, measures, worst=True)
+    def shown(train: Table, synthetic: Table) -> dict:
+        real, fake = parts(train), parts(synthetic)
+        return {"histograms": {key: bins_of(*real[key], fake[key][0], rare_below, key == "steps") for key in ("steps", "distances")}}
+
+    return judged("fidelity.timing", train, holdout, synthetic, seed, measures, worst=True, shown=shown)
 
 
 def _by_subject(distance: Measure, mine: np.ndarray, theirs: np.ndarray) -> Measure:
@@ -167,4 +183,7 @@ def course(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rar
                 out[f"{name}, quarter {q + 1}"] = _by_subject(tv(labels(here, name), labels(there, name)), of, other)
         return out
 
-    return _judged("fidelity.course", train, holdout, synthetic, seed, measures, worst=False)
+    def shown(train: Table, synthetic: Table) -> dict:
+        return {"lines": {name: lines(train, synthetic, name, rare_below) for name in changing(train, "numeric", "datetime")}}
+
+    return judged("fidelity.course", train, holdout, synthetic, seed, measures, shown=shown)

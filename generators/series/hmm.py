@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from generators.arguments import number, whole
-from generators.chain import Packed, forward, packed, walk
-from generators.chains import Chain, Shared, said, starts
 from generators.layout import Sequences, SeriesLayout
-from generators.past import by_series, with_past
 from generators.recipe import leaves_like, log_density, prepare, shape_of
-from generators.regression import Regression
+from generators.series.chain import Packed, forward, packed, walk
+from generators.series.chains import Chain, Shared, said, starts
+from generators.series.past import by_series, with_past
+from generators.series.regression import Regression
 from generators.threads import single_thread
 
 KINDS = ("binned", "gaussian", "regression")

@@ -22,9 +22,9 @@ def with_past(layout: SeriesLayout, x: Sequences) -> Tensor:
 
 
 def by_series(rows: Tensor, lengths: Tensor) -> Tensor:
-    """Sums over the steps of each series."""
+    """Sums over the steps of each series; rows (steps, ...)."""
     whose = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
-    return torch.zeros(len(lengths), dtype=rows.dtype, device=rows.device).index_add_(0, whose, rows)
+    return torch.zeros(len(lengths), *rows.shape[1:], dtype=rows.dtype, device=rows.device).index_add(0, whose, rows)
 
 
 def smooth(layout: SeriesLayout, x: Sequences) -> list[int]:

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from generators.chain import Beliefs, Packed, beliefs, packed, pairs
 from generators.em import BETTER, Climb, Mixture
 from generators.layout import Sequences, SeriesLayout, positions
 from generators.leaves import CHUNK, Tables
-from generators.past import LAGS, by_series, with_past
 from generators.recipe import Recipe, joint, prepare
-from generators.regression import Regression
+from generators.series.chain import Beliefs, Packed, beliefs, packed, pairs
+from generators.series.past import LAGS, by_series, with_past
+from generators.series.regression import Regression
 
 PARTS = 8  # the M step follows every so many parts of the data
 HELD = 2**22  # steps of a part, times states, at most, about
