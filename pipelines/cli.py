@@ -72,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     init = command("init", _init, "Look at a table and add an entry for it to flows.yaml, for a person to correct.")
     init.add_argument("source", help="a CSV or Parquet file, glob, folder or URL")
     init.add_argument("--name", help="name of the entry; by default after the file")
+    init.add_argument("--subject", metavar="COLUMN", help="whose row it is, where somebody has several")
+    init.add_argument("--time", metavar="COLUMN", help="when a row is: the source is series, of --subject")
     init.add_argument("--print", action="store_true", help="print the entry, write nothing")
     sample = command("sample", _sample, "Draw rows from a saved model. Nothing judges them: what is published comes from `run`.")
     sample.add_argument("model", type=Path, help="a model folder, runs/NAME/VERSION/model")
@@ -169,7 +171,7 @@ def _list(asked: argparse.Namespace) -> int:
 def _init(asked: argparse.Namespace) -> int:
     from pipelines.init import entry_for, write_entry
 
-    text = entry_for(asked.source, root=asked.config.parent, name=asked.name)
+    text = entry_for(asked.source, root=asked.config.parent, name=asked.name, subject=asked.subject, time=asked.time)
     if asked.print:
         print(text, end="")
         return PUBLISHED

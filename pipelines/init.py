@@ -13,24 +13,51 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from generators.data import DataError
-from pipelines import reading, sources
+from generators.data import Column, DataError, Schema, Table
+from pipelines import reading, series, sources
 from pipelines.config import Source, names
 
 
-def entry_for(source: str, *, root: Path = Path(), name: str | None = None) -> str:
-    """The text of an entry for a path, glob, folder, URL or scikit-learn dataset; the path is relative to `root`."""
-    kind = "dataset" if source in reading.DATASETS and not (root / source).exists() else "table"
-    values = sources.read(Source(kind, source), root=root)
-    target = reading.DATASETS[source].get("target") if kind == "dataset" else None
+def entry_for(source: str, *, root: Path = Path(), name: str | None = None, subject: str | None = None, time: str | None = None) -> str:
+    """The text of an entry for a path, glob, folder, URL or library dataset; the path is relative to `root`. With a time, of series."""
+    kind = "dataset" if source in reading.DATASETS and not (root / source).exists() else "series" if time else "table"
+    asked = Source(kind, source, subject=subject, time=time)
+    values, is_series = sources.read(asked, root=root), sources.is_series(asked)
+    target, subject, time = (sources.role(asked, key) for key in ("target", "subject", "time"))
+    for key, column in (("subject", subject), ("time", time)):
+        if column is not None and column not in values.column_names:
+            raise DataError(f"--{key}: {source}: no column {column!r}; the columns are {', '.join(values.column_names)}")
+    stays = _stays(values, subject, time, source) if is_series else ()
     lines = [f"{name or name_of(source)}:", "  source:", f"    {kind}: {_yaml(source)}"]
-    lines.append(f"    target: {_yaml(target)}" if target else "    # target: COLUMN     what the utility check predicts")
-    lines.append(f"    # subject: {_guess(values)}    whose row it is; without it each row is its own subject")
+    told = f"what the utility check predicts{'; one that stays' if is_series else ''}"
+    lines.append(f"    target: {_yaml(target)}" if target else f"    # target: COLUMN     {told}")
+    if kind != "dataset" and subject:
+        lines.append(f"    subject: {_yaml(subject)}")
+    elif kind != "dataset":
+        lines.append(f"    # subject: {_guess(values)}    whose row it is; without it each row is its own subject")
+    if kind == "series":
+        lines.append(f"    time: {_yaml(time)}")
     lines.append("    columns:             # what was found; correct it here. Kinds: numeric, category, boolean, datetime, id, pii, text, drop")
-    lines += [_line(name, column, name == target) for name, column in zip(values.column_names, values.columns, strict=True)]
-    lines += ["  holdout: 0.25          # kept apart to judge with", "  seed: 0", "  generator: gmm"]
+    roles = {subject: "whose step it is", time: "when it is"} if is_series else {}
+    for column, held in zip(values.column_names, values.columns, strict=True):
+        if column not in roles:
+            lines.append(_line(column, held, column == target) + ("; stays" if column in stays else ""))
+    family = "autoregressive" if is_series else "gmm"
+    lines += ["  holdout: 0.25          # kept apart to judge with", "  seed: 0", f"  generator: {family}"]
     lines += ["  privacy: {rare_below: 10}   # values of fewer subjects than this are not learned", "  publish: published", ""]
     return "\n".join(lines)
+
+
+def _stays(values: pa.Table, subject: str | None, time: str | None, source: str) -> tuple[str, ...]:
+    """Columns that are the same in all steps of each subject."""
+    if subject is None:
+        raise DataError(f"--time: {source}: found without --subject, expected both: whose step it is, and when; one long series is written with window:")
+    try:
+        series.timed(values, time)
+        columns = tuple(Column(n, "id" if n == subject else "text") for n in values.column_names)
+        return series.arranged(Table.of(values, Schema(values.schema, columns, subject)), time).schema.static
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from None
 
 
 def write_entry(config_path: str | Path, text: str) -> str:

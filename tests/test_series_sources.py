@@ -169,6 +169,26 @@ def test_series_that_ship_inside_statsmodels():
     assert data.schema.time == "year" and data.schema.subject == "country" and len(data.lengths) > 200 and data.lengths.max() == 52
 
 
+def test_init_writes_an_entry_that_loads(tmp_path, capsys):
+    pq.write_table(long_table(), tmp_path / "visits.parquet")
+    config = tmp_path / "flows.yaml"
+    asked = ["init", "visits.parquet", "--config", str(config), "--time", "visit"]
+    assert main(asked) == 2 and "expected both" in capsys.readouterr().err and not config.exists()
+    assert main([*asked, "--subject", "who"]) == 2 and "no column 'who'" in capsys.readouterr().err
+    assert main([*asked, "--subject", "patient"]) == 0
+    text = config.read_text()
+    assert "series: visits.parquet" in text and "subject: patient" in text and "time: visit" in text and "generator: autoregressive" in text
+    assert "stays" in next(line for line in text.splitlines() if line.strip().startswith("sex:")) and "patient: {" not in text
+    table = sources.load(load_entry(config, "visits").source, root=tmp_path)
+    assert table.schema.time == "visit" and table.schema.static == ("sex", "dead")
+
+
+def test_init_of_series_that_ship_inside_statsmodels(tmp_path, capsys):
+    assert main(["init", "fertility", "--config", str(tmp_path / "flows.yaml"), "--print"]) == 0
+    said = capsys.readouterr().out
+    assert "dataset: fertility" in said and "generator: autoregressive" in said and "subject:" not in said
+
+
 @pytest.mark.parametrize("family", ["hmm", "autoregressive"])
 def test_a_whole_run(tmp_path, prefect, family):
     gates = "{fidelity.detection: null, privacy.attribute: null, privacy.membership: null, utility.target: null, fidelity.coverage: {min: 0.3}}"

@@ -3,7 +3,8 @@
     C minimises  mean C(G(z, static), static) - mean C(x, static) + mean (|grad C(mixed)| - 1)^2
     G minimises  - mean C(G(z, static), static)
 z is one vector for the series and white noise at every step. Of a number G says a mean and how much of the step's own noise is on it,
-so that texture need not pass through the network. C sees, beside the steps, how each number moved since the step before, on a scale of
+so that texture need not pass through the network; to the mean comes a linear map of z, which starts as the principal directions of the
+series, so that G starts as a Gaussian of low rank plus noise. C sees, beside the steps, how each number moved since the step before, on a scale of
 its own. Classes are hard choices, through which gradients reach G by a relaxation; margins are set right at the end.
 
 Real-valued (medical) time series generation with recurrent conditional GANs; C. Esteban, S. Hyland, G. Ratsch; 2017; https://arxiv.org/abs/1706.02633
@@ -69,6 +70,7 @@ class Adversarial(Neural):
         self.generator = nn.ModuleDict({
             "stays": Stays(layout, width), "z": nn.Linear(self.noise, width),
             "trunk": Trunk(layout.longest, GRAIN + len(self.numbers), sum(self.outs), width, self.depth, 0.0),
+            "line": nn.Linear(self.noise, layout.longest * len(self.numbers)),
         })  # fmt: skip
         seen = self.tracks.channels + len(self.numbers)
         self.critic = nn.ModuleDict({
@@ -84,8 +86,10 @@ class Adversarial(Neural):
     def _generate(self, static: Tensor, mask: Tensor, z: Tensor, grain: Tensor) -> list[Tensor]:
         """For each field numbers (n, longest, 1) or logits of its classes. z (n, noise), grain (n, longest, GRAIN + numbers)."""
         raw = self.generator["trunk"](grain, mask, self.generator["stays"](static) + self.generator["z"](z)).split(self.outs, 2)
-        own = dict(zip(self.numbers, grain[:, :, GRAIN:].split(1, 2), strict=True))
-        return [f if k else f[:, :, :1] + (f[:, :, 1:] - 2).clamp_max(1).exp() * own[j] for j, (f, k) in enumerate(zip(raw, self.tracks.sizes, strict=True))]
+        line = self.generator["line"](z).view(len(z), self.layout.longest, len(self.numbers))
+        own = {j: (line[:, :, i : i + 1], grain[:, :, GRAIN + i : GRAIN + i + 1]) for i, j in enumerate(self.numbers)}
+        both = enumerate(zip(raw, self.tracks.sizes, strict=True))
+        return [f if k else f[:, :, :1] + own[j][0] + f[:, :, 1:].clamp_max(1).exp() * own[j][1] for j, (f, k) in both]
 
     def _noises(self, n: int, where: torch.device, rng: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         return tuple(torch.randn(n, *shape, generator=rng, device=where) for shape in ((self.noise,), (self.layout.longest, GRAIN + len(self.numbers))))
@@ -116,7 +120,7 @@ class Adversarial(Neural):
 
     def objective(self, x: Sequences, held_out: Sequences, rng: torch.Generator):
         steps, where, seed = self.tracks.filled(x), x.steps.device, drawn(rng)
-        self._take_measure(steps, x.lengths)
+        self._take_measure(x, steps)
         judged = x[torch.randperm(len(x), generator=rng)[:JUDGED].to(where)]
         views = self._views(torch.Generator().manual_seed(seed))
         wanted = self._viewed(*self.tracks.dense(self.tracks.filled(judged), judged.lengths), views)
@@ -145,17 +149,28 @@ class Adversarial(Neural):
 
         return {"critic": critic, "generator": generator}, score
 
-    def _take_measure(self, steps: Tensor, lengths: Tensor) -> None:
-        """How far numbers move, and answers that start with the margins of the data."""
-        moved = steps[1:, self.numbers] - steps[:-1, self.numbers]
-        within = torch.repeat_interleave(torch.arange(len(lengths), device=steps.device), lengths)
-        if (same := within[1:] == within[:-1]).any():
+    @torch.no_grad()
+    def _take_measure(self, x: Sequences, steps: Tensor) -> None:
+        """How far numbers move; and a generator that starts with the margins of the data, and a Gaussian of low rank plus noise."""
+        moved, whose = steps[1:, self.numbers] - steps[:-1, self.numbers], torch.repeat_interleave(torch.arange(len(x), device=steps.device), x.lengths)
+        if (same := whose[1:] == whose[:-1]).any():
             self.moves.copy_(moved[same].std(0, correction=0).clamp_min(1e-3))
-        bias = []
+        some = torch.arange(min(len(x), JUDGED), device=steps.device)
+        dense, mask = self.tracks.dense(steps[positions(x.lengths, some)], x.lengths[some])
+        dense, held = dense[:, :, self.numbers], mask.sum(0).clamp_min(1)
+        mean = (dense * mask).sum(0) / held
+        away = ((dense - mean) * mask).flatten(1)
+        _, spread, directions = torch.linalg.svd(away, full_matrices=False)
+        k = min(self.noise, len(spread), max(len(some) // 4, 1))
+        line = directions[:k].t() * spread[:k] / len(some) ** 0.5
+        left = ((away.square().sum(0) / len(some) - line.square().sum(1)).clamp_min(0).view(mean.shape).mean(0) * self.layout.longest / held.mean()).sqrt()
+        self.generator["line"].weight.zero_(), self.generator["line"].bias.copy_(mean.flatten())
+        self.generator["line"].weight[:, :k] = line
+        bias, noise = [], iter(left.clamp_min(1e-3).log().unbind())
         for j, k in enumerate(self.tracks.sizes):
-            bias.append((torch.bincount(steps[:, j].long(), minlength=k).float() + 0.5).log() if k else steps.new_zeros(2))
-        with torch.no_grad():
-            self.generator["trunk"].outlet.bias.copy_(torch.cat(bias).repeat(self.generator["trunk"].patch))
+            bias.append((torch.bincount(steps[:, j].long(), minlength=k).float() + 0.5).log() if k else torch.stack([mean.new_zeros(()), next(noise)]))
+        self.generator["trunk"].outlet.bias.copy_(torch.cat(bias).repeat(self.generator["trunk"].patch))
+        self.generator["trunk"].outlet.weight.mul_(0.1)
 
     def _views(self, rng: torch.Generator) -> Tensor:
         """Directions (VIEWS, longest * channels with moves), half of them of a few steps in a row."""

@@ -34,7 +34,7 @@ SERIES_A_FACTOR = 4  # series that there are for each factor
 SERIES_A_COMPONENT = 12
 MOST_COMPONENTS = 64
 FLOOR = 1e-6  # least variance of a number whose variance over all data is 1
-PRIOR = 1.0  # series' worth of belief that one component has in no structure at all
+PRIOR, LITTLE = 1.0, 0.01  # series' worth of belief that one component has in no structure at all and this much noise
 STRENGTHS = (3.0, 10.0, 30.0, 100.0, 300.0)  # series' worth of belief that each of several components has in what all have in common
 LOOKS = 16  # at the factors of a held-out series that has classes
 WIDER = 1.3  # than what is known of the factors, how much those looks are spread
@@ -231,7 +231,7 @@ class Climbed:
     """A mixture that EM has fitted, as far as that helped held-out series. score: mean of rows, (held-out series,), nats."""
 
     def __init__(self, task: Task, parts: Parts, base: Parts | None, model: str, start: str):
-        self.task, self.base, self.model, self.start = task, base, model, start
+        self.task, self.base, self.model, self.start = task, base, model, start  # base: what components are drawn toward
         strengths = [PRIOR] if base is None else list(STRENGTHS)
         found = []
         self.score = -math.inf
@@ -241,6 +241,7 @@ class Climbed:
                 break
             found.append(tried)
         self.score, self.rows, self.parts, self.history = found[-1]
+        self.one_of_all = self.parts
 
     @classmethod
     def one(cls, task: Task, q: int) -> Climbed:
@@ -248,12 +249,11 @@ class Climbed:
         return cls(task, _principal(task.data, q), None, f"one component of {q} factors", "principal directions")
 
     def split(self, k: int) -> Climbed:
-        """k components of as many factors, drawn toward the one of all."""
-        base, task = self.base or self.parts, self.task
-        r = _clusters(task.data, base, k, task.rng)
-        start = Parts(r.mean(0).clamp_min(1e-9).log(), base.lines.expand(k, -1, -1), base.noise.expand(k, -1))
-        parts = _update(_sums(task.data, task.discrete, start, task.rng, r), base, STRENGTHS[1], task.binary)
-        return Climbed(task, parts, base, f"a mixture of {k} components of {base.factors} factors", "clusters")
+        """k components of as many factors: the one of all, cut into clusters of its factors, toward which they are drawn."""
+        start = _clusters(self.task.data, self.one_of_all, k, self.task.rng)
+        tried = Climbed(self.task, start, start, f"a mixture of {k} components of {start.factors} factors", "clusters")
+        tried.one_of_all = self.one_of_all
+        return tried
 
     def _climb(self, parts: Parts, strength: float) -> tuple[float, Tensor, Parts, list[float]]:
         best, waited, history = (-math.inf, None, parts), 0, []
@@ -353,18 +353,18 @@ def _sums(data: Known, at: Tensor, parts: Parts, rng: torch.Generator, given: Te
 
 def _update(sums: list[tuple[Tensor, ...]], base: Parts | None, strength: float, binary: Tensor) -> Parts:
     """Lines by ridge regression of every column on the factors, and what they leave."""
-    lines, noise, weight = [], [], torch.stack([s[0] for s in sums]) + 1.0
-    for _, factors, cross, squares in sums:
+    lines, noise, weight = [], [], torch.stack([s[0] for s in sums]) + min(strength, 1.0)
+    for k, (_, factors, cross, squares) in enumerate(sums):
         side = cross.shape[1]
-        prior = base.lines[0] if base is not None else torch.zeros_like(cross)
-        own = base.noise[0] if base is not None else torch.ones_like(squares)
+        prior = base.lines[k] if base is not None else torch.zeros_like(cross)
+        own = base.noise[k] if base is not None else torch.full_like(squares, LITTLE)
         eye = torch.eye(side, dtype=torch.double)
         gram, toward = factors.view(-1, side, side) + strength * eye, cross + strength * prior
         line = torch.linalg.solve(gram, toward[:, :, None])[:, :, 0]
         count = factors[:, 0]
         left = squares - 2 * (line * cross).sum(1) + (line[:, :, None] * factors.view(-1, side, side) * line[:, None, :]).sum((1, 2))
         lines.append(line)
-        spread = (left.clamp_min(0) + strength * own * (1.0 if base is not None else 0.01)) / (count + strength)
+        spread = (left.clamp_min(0) + strength * own) / (count + strength)
         noise.append(torch.where(binary, 1.0, spread.clamp_min(FLOOR)))
     return Parts((weight / weight.sum()).log(), torch.stack(lines), torch.stack(noise))
 
@@ -420,9 +420,10 @@ def _principal(data: Known, q: int) -> Parts:
     return Parts(torch.zeros(1, dtype=torch.double), torch.cat([mean[:, None], load], 1)[None], noise.clamp_min(0.05 * total + FLOOR)[None])
 
 
-def _clusters(data: Known, base: Parts, k: int, rng: torch.Generator) -> Tensor:
-    """(n, k) of 0 and 1: rows that are alike in their factors."""
-    f = torch.cat([_posterior(data.x[i : i + CHUNK], data.mask[i : i + CHUNK], base.lines[0], base.noise[0])[1] for i in range(0, len(data.x), CHUNK)])
+def _clusters(data: Known, one: Parts, k: int, rng: torch.Generator) -> Parts:
+    """One component cut into k, by clusters of what is known of its factors: f = mean_k + C_k^1/2 g within each."""
+    found = [_posterior(data.x[i : i + CHUNK], data.mask[i : i + CHUNK], one.lines[0], one.noise[0])[1:] for i in range(0, len(data.x), CHUNK)]
+    f, spread = torch.cat([mean for mean, _ in found]), torch.cat([torch.cholesky_inverse(root) for _, root in found])
     middle = f[torch.randperm(len(f), generator=rng)[:1]]
     while len(middle) < k:  # k-means++
         far = torch.cdist(f, middle).min(1).values.square()
@@ -432,7 +433,14 @@ def _clusters(data: Known, base: Parts, k: int, rng: torch.Generator) -> Tensor:
         held = torch.bincount(near, minlength=k).double()
         total = torch.zeros(k, f.shape[1], dtype=torch.double).index_add_(0, near, f)
         middle = torch.where(held[:, None] > 0, total / held[:, None].clamp_min(1), middle)
-    return nn.functional.one_hot(near, k).double()
+    lines, base = [], STRENGTHS[1]
+    pooled = (spread + (f - middle[near])[:, :, None] * (f - middle[near])[:, None]).mean(0)
+    for j in range(k):
+        own = f[near == j] - middle[j]
+        inside = (spread[near == j].sum(0) + own.t() @ own + base * pooled) / (len(own) + base)
+        load = one.lines[0, :, 1:]
+        lines.append(torch.cat([one.lines[0, :, :1] + (load @ middle[j])[:, None], load @ torch.linalg.cholesky(inside)], 1))
+    return Parts(((held + 1) / (held + 1).sum()).log(), torch.stack(lines), one.noise.expand(k, -1).clone())
 
 
 def _cosines(n: int) -> Tensor:

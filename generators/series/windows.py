@@ -93,11 +93,12 @@ class Windows(nn.Module):
 
 
 def _placed(layout: Layout, rows: Tensor, ranks: nn.ParameterList) -> tuple[Tensor, Tensor]:
-    """Rows (n, fields), classes replaced by their places; and where they count."""
-    x = rows.double()
+    """Rows (n, fields), classes replaced by their places; and where they say something, which a field of one class never does."""
+    x, on = rows.double(), layout.active(rows)
     for i in layout.discrete:
         x[:, i] = ranks[i][rows[:, i].long()].double()
-    return x, layout.active(rows)
+        on[:, i] &= layout.fields[i].classes > 1
+    return x, on
 
 
 def _ends(weights: Tensor) -> Tensor:
