@@ -1,4 +1,4 @@
-"""Large tables: `python benchmarks/scale.py [--only sampling long wide many]` prints the README's table of size.
+"""Large tables: `python benchmarks/scale.py [--only sampling long wide many visits]` prints the README's table of size.
 
 Needs LIKENESS_DATA, a folder with adult_train.csv. Every line is a process of its own: seconds, and its peak memory beside
 what `--dry-run` said before.
@@ -7,6 +7,7 @@ what `--dry-run` said before.
     long      five million rows: adult again and again with noise on its numbers; read, fitted for a fixed time, drawn, judged
     wide      500 columns
     many      a category of 300,000 values
+    visits    series of 20,000 subjects, 50 steps each at times of their own, 10 columns of all kinds, fitted for a fixed time
 """
 
 from __future__ import annotations
@@ -100,9 +101,33 @@ def many(folder: Path, data: Path) -> Iterator[tuple[str, dict]]:
         yield f"{rows:,} rows, {values:,} values, {generator.strip('{}')}", run(folder, f"{entry}  generator: {generator}\n")
 
 
+def visits(folder: Path, data: Path) -> Iterator[tuple[str, dict]]:
+    rng, people, steps = np.random.default_rng(0), 20_000, 50
+    sex, age, level = rng.random(people) < 0.5, rng.integers(18, 90, people), rng.normal(size=people)
+    state, marks, drug, stage = level.copy(), [], np.zeros(people, int), np.zeros(people, int)
+    for _ in range(steps):
+        state = 0.9 * state + 0.1 * level + 0.3 * rng.normal(size=people)
+        drug = np.where(rng.random(people) < 0.1, rng.integers(0, 4, people), drug)
+        stage = np.clip(stage + (rng.random(people) < 0.02 + 0.03 * (state > 1)), 0, 3)
+        marks.append(
+            (state + 0.02 * (age - 50), state**2 + 0.5 * rng.normal(size=people), np.exp(0.3 * state), drug, stage, rng.random(people) < 0.2 + 0.1 * stage)
+        )
+    a, b, c, drug, stage, flag = (np.stack(m, 1).reshape(-1) for m in zip(*marks, strict=True))
+    day = np.cumsum(rng.integers(1, 60, (people, steps)), 1).reshape(-1)
+    who = np.repeat(np.arange(people), steps)
+    columns = {
+        "patient": pa.array([f"P{i:05d}" for i in range(people)]).take(pa.array(who)), "day": pa.array(day.astype("int32")).cast(pa.date32()),
+        "sex": np.where(sex, "f", "m")[who], "age": age[who], "a": np.round(a, 2), "b": pa.array(np.round(b, 2), mask=rng.random(len(who)) < 0.1),
+        "c": np.round(c, 3), "drug": np.array(list("wxyz"))[drug], "stage": np.array(["0", "I", "II", "III"])[stage], "flag": flag,
+    }  # fmt: skip
+    pq.write_table(pa.table(columns), folder / "visits.parquet")
+    entry = "  source: {series: visits.parquet, subject: patient, time: day}\n  generator: {autoregressive: {minutes: 4}}\n"
+    yield f"{people:,} subjects of {steps} steps, autoregressive for 4 minutes", run(folder, f"{entry}  sample: {{subjects: {people}}}\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = {"sampling": sampling, "long": long, "wide": wide, "many": many}
+    parts = {"sampling": sampling, "long": long, "wide": wide, "many": many, "visits": visits}
     parser.add_argument("--only", nargs="*", default=list(parts), choices=list(parts))
     asked = parser.parse_args()
     if not os.environ.get("LIKENESS_DATA"):

@@ -2,7 +2,9 @@
 
 Needs LIKENESS_DATA, a folder with pbc2.csv and ecg5000.parquet. Two fifths of the subjects are held out. Everybody runs with the
 defaults, one after the other. Figures are those of the product's own judges (README: Checks); first what real series get: the
-held-out ones, and the training series themselves, copied, which every judge of likeness loves and every attack finds.
+held-out ones, and controls that need no generator: the training series themselves, copied, which every judge of likeness loves and
+every attack finds; pieces of other series put together (block bootstrap); and where all series are of one length, a mixture of
+Gaussians over principal directions of whole series, for each label that is frequent.
 """
 
 from __future__ import annotations
@@ -14,7 +16,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
+from sklearn.decomposition import PCA
+from sklearn.mixture import GaussianMixture
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -25,6 +30,7 @@ from pipelines import sources
 from pipelines.config import Source
 from pipelines.gates import METRICS
 
+BLOCK, FREQUENT = 10, 30  # steps of a piece, and series of a label that a mixture is fitted to
 DATA = {
     "pbc2": Source("series", "pbc2.csv", "status", "id", {"histologic": {"kind": "category"}}, "year"),
     "ecg5000": Source("series", "ecg5000.parquet", "beat", "recording", {}, "sample"),
@@ -44,8 +50,53 @@ def halves(source: Source, data: Path, seed: int) -> tuple[Table, Table]:
     return table.take(chosen[table.subjects]), table.take(~chosen[table.subjects])
 
 
+def pieces(train: Table, rng: np.random.Generator) -> Table:
+    """What stays and the times of one subject, and the steps, BLOCK in a row, of others at the same place."""
+    first = np.cumsum(train.lengths) - train.lengths
+    whose = rng.integers(len(first), size=len(first))
+    rows = np.concatenate([np.arange(first[i], first[i] + train.lengths[i]) for i in whose])
+    lengths = train.lengths[whose]
+    own, at = np.repeat(np.arange(len(whose)), lengths), np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    block = np.unique(own * 10**6 + at // BLOCK, return_inverse=True)[1]
+    donor = rng.integers(len(first), size=block.max() + 1)[block]
+    donor = np.where(train.lengths[donor] > at, donor, whose[own])  # one that is so long
+    schema, stays = train.schema, (train.schema.subject, train.schema.time, *train.schema.static)
+    values = {n: train.column(n).take(pa.array(rows if n in stays else first[donor] + at)) for n in schema.arrow.names}
+    values[schema.subject] = pa.chunked_array([pa.array(own).cast(schema.arrow.field(schema.subject).type)])
+    return Table(pa.Table.from_arrays([values[n] for n in schema.arrow.names], schema=schema.arrow), schema)
+
+
+def mixture(train: Table, seed: int) -> Table | None:
+    """None where series are not of one length, or hold anything but one label that stays and numbers."""
+    schema, steps = train.schema, int(train.lengths.max())
+    moving = [n for n in schema.arrow.names if n not in (schema.subject, schema.time, *schema.static)]
+    if train.lengths.min() < steps or schema.static != (schema.target,) or any(schema[n].kind != "numeric" or train.column(n).null_count for n in moving):
+        return None
+    x = np.stack([train.column(n).to_numpy().astype(float).reshape(-1, steps) for n in moving], 2).reshape(len(train.lengths), -1)
+    label = np.array(train.column(schema.target).to_pylist(), dtype=object)[::steps]
+    made, told = [], []
+    for value in dict.fromkeys(label):
+        some = x[label == value]
+        if len(some) >= FREQUENT:
+            turn = PCA(0.99, svd_solver="full").fit(some)
+            gaussians = GaussianMixture(min(8, len(some) // 15), random_state=seed, reg_covar=1e-3).fit(turn.transform(some))
+            made.append(turn.inverse_transform(gaussians.sample(len(some))[0]))
+            told += [value] * len(some)
+    made = np.concatenate(made).reshape(-1, steps, len(moving))
+    columns = {n: made[:, :, i].reshape(-1) for i, n in enumerate(moving)}
+    columns |= {schema.subject: np.repeat(np.arange(len(made)), steps), schema.time: np.tile(train.column(schema.time).to_numpy()[:steps], len(made))}
+    columns[schema.target] = pa.array(told).take(pa.array(np.repeat(np.arange(len(made)), steps)))
+    return Table(pa.table([pa.array(columns[n]).cast(schema.arrow.field(n).type) for n in schema.arrow.names], schema=schema.arrow), schema)
+
+
 def line(name: str, figures: list[float], *seconds: float) -> str:
     return f"| {name} | " + " | ".join([f"{v:.3f}" for v in figures] + [f"{s:.1f}" for s in seconds] + [""] * (2 - len(seconds))) + " |"
+
+
+def keep(folder: Path | None, name: str, part: str, table: Table) -> None:
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table.values, folder / f"{name}-{part}.parquet")
 
 
 def main() -> None:
@@ -62,6 +113,12 @@ def main() -> None:
         print(f"| | {' | '.join(SHOWN.values())} | fit s | draw s |\n|{'---|' * (len(SHOWN) + 3)}", flush=True)
         copied = [METRICS[m](train, holdout, train) for m in SHOWN]
         print(line("held-out series", [s.yardstick for s in copied]) + "\n" + line("training series, copied", [s.value for s in copied]), flush=True)
+        for control, made in (("pieces of other series", pieces(train, np.random.default_rng(0))), ("Gaussians over series", mixture(train, 0))):
+            if made is not None:
+                print(line(control, [METRICS[m](train, holdout, made).value for m in SHOWN]), flush=True)
+                keep(asked.keep, name, control.replace(" ", "-"), made)
+        for part, table in (("train", train), ("holdout", holdout)):
+            keep(asked.keep, name, part, table)
         for family in asked.only:
             begin = time.monotonic()
             model = Synthesizer(family).fit(train, avoid=holdout)
@@ -69,10 +126,7 @@ def main() -> None:
             made = model.sample(len(train.lengths))
             drawn = time.monotonic()
             print(line(family, [METRICS[m](train, holdout, made).value for m in SHOWN], fitted - begin, drawn - fitted), flush=True)
-            if asked.keep:
-                asked.keep.mkdir(parents=True, exist_ok=True)
-                for part, table in (("train", train), ("holdout", holdout), (family, made)):
-                    pq.write_table(table.values, asked.keep / f"{name}-{part}.parquet")
+            keep(asked.keep, name, family, made)
 
 
 if __name__ == "__main__":

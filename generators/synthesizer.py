@@ -90,6 +90,22 @@ class Synthesizer:
         data = self.encoder.decode(x, rng=rng, start=i * self.each)
         return self._exactly(data, dict(where or {}))
 
+    def futures(self, series: int, after: int, draws: int = 10, *, where: Mapping[str, Any] | None = None, seed: int | None = None) -> Table:
+        """So many synthetic series, each `draws` times in a row: its first `after` steps are the same, what comes then is drawn anew given
+        those. What begins them is drawn too: no generator is started from the first steps of a real series. Raises DataError for a family
+        that does not draw step after step."""
+        _sensible(series, where, None), _sensible(after, None, None), _sensible(draws, None, None)
+        rng = _stream(self.seed if seed is None else seed, "futures")
+        if not isinstance(self.generator, Panel):
+            raise DataError("futures: found a model of a table, expected one of series")
+        try:
+            x = self.generator.futures(series, after, draws, self._given(series, dict(where or {}), None, 0), rng=rng)
+        except TypeError as problem:
+            raise DataError(f"futures: {self.family} {problem}") from None
+        except ValueError as problem:
+            raise DataError(f"where on {', '.join(where or {})}: {problem}") from None
+        return self._exactly(self.encoder.decode(x, rng=rng), dict(where or {}))
+
     def _given(self, rows: int, where: dict, balance: str | None, start: int) -> Given | None:
         if balance is not None:
             if balance in where:

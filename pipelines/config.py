@@ -190,13 +190,21 @@ def _generator(raw: Any, where: str) -> tuple[str, dict]:
 
 def _arguments(family: str, given: dict, where: str, series: bool) -> dict:
     """Keyword arguments of the family that generates what the source holds; of series also `static`, which says what stays."""
+    from generators.layout import Layout, SeriesLayout
     from generators.registry import FAMILIES, OF_SERIES
+    from generators.synthesizer import build
 
     families = OF_SERIES if series else FAMILIES
     if family not in families:
         raise DataError(f"{where}: generates no {'series' if series else 'tables'}, expected one of {', '.join(families)}")
     static = {"static": choice(given["static"], f"{where}.static", FAMILIES)} if series and "static" in given else {}
-    return arguments({k: v for k, v in given.items() if k not in static}, where, families[family]) | static
+    found = arguments({k: v for k, v in given.items() if k not in static}, where, families[family]) | static
+    nothing = Layout(())
+    try:
+        build(family, SeriesLayout(nothing, nothing, ((1, 1),)) if series else nothing, found)
+    except DataError as problem:
+        raise DataError(f"{where}: {str(problem).removeprefix(f'generator.{family}: ')}") from None
+    return found
 
 
 def _conditions(raw: Any, where: str) -> dict:

@@ -64,7 +64,7 @@ WORDS = {
     "fidelity.coverage": Words(
         "Coverage", "Is every kind of real row there, or did the generator collapse onto some?", "1: every one.",
         "real rows have no synthetic row near them: whole kinds are missing (mode collapse), or synthetic rows lie apart from all of them; "
-        "try more passes, a lower rate, a larger pack for a gan, or another family",
+        "try more passes, a lower rate (a larger pack, if it is a gan), or another family",
     ),
     "fidelity.missingness": Words(
         "Missing values", "Is the same missing, as often and together?", "0 is equal.",

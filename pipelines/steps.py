@@ -11,8 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from generators.data import Table
-from generators.layout import Layout, SeriesLayout
-from generators.synthesizer import Synthesizer, build
+from generators.synthesizer import Synthesizer
 from pipelines import asked, gates, sources
 from pipelines.house import Run, code, digest, hash_of, open_run, read_table, version_of, write_table
 from pipelines.progress import each, log, training
@@ -33,8 +32,6 @@ def preflight(entry) -> Run:
         tables = sources.load_split(entry)
         asked.learned(entry, tables[0])
         gates.gates(tables[0].schema, entry.gates)
-        nothing = Layout(())
-        build(entry.family, SeriesLayout(nothing, nothing, ((1, 1),)) if sources.is_series(entry.source) else nothing, entry.arguments)
         _loaded.clear()
         _loaded[version] = (*tables, time.monotonic() - start)
     run = open_run(entry, version)

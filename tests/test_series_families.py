@@ -134,3 +134,31 @@ def test_a_killed_training_goes_on_to_the_same_series(tmp_path):
     assert path.is_file()
     whole, resumed = fit(), fit(path=path)
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)) and not path.exists()
+
+
+def test_futures_begin_alike_and_go_on_as_the_data_do():
+    """Of series that begin high the next step is high, as in the data; and none of the kept steps is touched."""
+    from generators.autoregressive import Autoregressive
+    from generators.series.panel import Panel
+
+    panel = Panel(MIXED, Autoregressive(MIXED.static, passes=5), model("autoregressive mixed"))
+    panel.static.fit(sequences(MIXED).static, sequences(MIXED, 80, seed=1).static, rng=rng())
+    x = panel.futures(300, 3, 4, rng=rng())
+    assert len(x) == 1200
+    moment = torch.cat([torch.arange(n) for n in x.lengths.tolist()])
+    series = torch.repeat_interleave(torch.arange(1200), x.lengths)
+    kept = x.steps[moment < 3]
+    of = series[moment < 3] // 4
+    first = torch.searchsorted(of, of)
+    rank = torch.arange(len(of)) - first
+    size = torch.bincount(of)[of] // 4
+    assert torch.equal(kept, kept[first + rank % size])
+    later = (moment == 3).nonzero()[:, 0]
+    assert len(torch.unique(x.steps[later, 1])) > 0.6 * len(later)
+    real = sequences(MIXED, 600, seed=5)
+    at = (torch.cat([torch.arange(n) for n in real.lengths.tolist()]) == 3).nonzero()[:, 0]
+    lag = [np.corrcoef(t[i, 1], t[i - 1, 1])[0, 1] for t, i in ((real.steps, at), (x.steps, later))]
+    assert abs(lag[0] - lag[1]) < 0.15
+    whole = Panel(MIXED, panel.static, model("gmm mixed"))
+    with pytest.raises(TypeError, match="draws whole series"):
+        whole.futures(3, 1, 2, rng=rng())

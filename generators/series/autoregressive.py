@@ -68,8 +68,9 @@ class Recurrent(Stepwise):
         return by_series(self.log_density(x) - self._nats(self.coded(x), self.net.natural()), x.lengths)
 
     @torch.no_grad()
-    def sample(self, static: Tensor, lengths: Tensor, *, rng: torch.Generator) -> Tensor:
-        """static (n, fields), lengths (n,) -> steps (sum of lengths, fields), moment by moment."""
+    def sample(self, static: Tensor, lengths: Tensor, *, rng: torch.Generator, so_far: Tensor | None = None, after: int = 0) -> Tensor:
+        """static (n, fields), lengths (n,) -> steps (sum of lengths, fields), moment by moment. so_far: steps of the same shape, of which the
+        first `after` of each series stay, and the others are drawn given those."""
         held = None
 
         def follow(seen: Tensor, series: Tensor) -> Tensor:
@@ -78,4 +79,4 @@ class Recurrent(Stepwise):
             return self.onward(torch.cat([state[:, 0], seen], 1))
 
         with single_thread():
-            return self.draw(static, lengths, rng, follow)
+            return self.draw(static, lengths, rng, follow, so_far, after)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from generators.base import Density
 from generators.layout import Given, Sequences, SeriesLayout
+from generators.series.autoregressive import Recurrent
 
 
 class Panel(nn.Module):
@@ -38,6 +39,16 @@ class Panel(nn.Module):
         low, high = torch.tensor(self.layout.spans)[static[:, 0].long()].unbind(1)
         lengths = low + (torch.rand(n, generator=rng, dtype=torch.double) * (high - low + 1)).long()
         return Sequences(static, lengths, self.steps.sample(static, lengths, rng=rng))
+
+    @torch.no_grad()
+    def futures(self, n: int, after: int, draws: int, given: Given | None = None, *, rng: torch.Generator) -> Sequences:
+        """n series, each so many times: with the same first `after` steps, and others drawn given those. Raises TypeError where the steps are
+        not drawn one after the other."""
+        if not isinstance(self.steps, Recurrent):
+            raise TypeError("draws whole series, expected autoregressive, which draws a step given those before")
+        x = self.sample(n, given, rng=rng)
+        x = x[torch.arange(n).repeat_interleave(draws)]
+        return Sequences(x.static, x.lengths, self.steps.sample(x.static, x.lengths, rng=rng, so_far=x.steps, after=after))
 
     def log_prob(self, x: Sequences) -> Tensor:
         """(n,) nats; a number of steps within its span counts as likely as the others. Raises TypeError where a part is no density."""

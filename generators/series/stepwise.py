@@ -136,10 +136,14 @@ class Stepwise(Neural):
         hidden = self.net(F.embedding(x.codes, self.values.vectors()), sees, context[:, None])
         return self.values.nats(hidden.unbind(1), self.codes.within(x.codes))
 
-    def draw(self, static: Tensor, lengths: Tensor, rng: torch.Generator, follow: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    def draw(
+        self, static: Tensor, lengths: Tensor, rng: torch.Generator, follow: Callable[[Tensor, Tensor], Tensor], so_far: Tensor | None = None, after: int = 0
+    ) -> Tensor:
         """Steps (sum of lengths, fields), moment by moment. follow(seen (m, width), series (m,)) -> context (m, width) of the series that go on,
-        longest first, always the first m of the same order."""
+        longest first, always the first m of the same order. so_far: steps of the same shape, of which the first `after` of each series stay."""
         at, out, past = packed(lengths), [], []
+        if so_far is not None:
+            begun, begun_codes, row = so_far[at.rows], self.coded(Sequences(static, lengths, so_far)).codes[at.rows], 0
         kept, length = self.static(self.of_static.encode(static[at.order])), lengths[at.order]
         vectors, heads, numbers = self.values.vectors(), self.values.heads(), self.layout.step.ungated
         codes = torch.zeros(len(lengths), len(self.layout), dtype=torch.long)
@@ -148,6 +152,12 @@ class Stepwise(Neural):
             before = history[:, : self.lags * len(numbers)] if t else torch.zeros(n, self.lags * len(numbers))
             seen = self.read(F.embedding(codes[:n], vectors), before, torch.full((n,), t == 0))
             context = follow(seen + self.where(torch.full((n,), t), length[:n]) + kept[:n], at.order[:n])
+            if so_far is not None and t < after:
+                codes = begun_codes[row : row + n]
+                out.append(begun[row : row + n])
+                past.append(out[-1][:, numbers])
+                row += n
+                continue
             start = torch.rand(len(self.layout), generator=rng, dtype=torch.double).tolist()
             codes = torch.zeros(n, len(self.layout), dtype=torch.long)
 

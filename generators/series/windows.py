@@ -30,7 +30,8 @@ class Windows(nn.Module):
         self.layout, self.fields = layout, (*layout.static.fields, *layout.step.fields)
         self.static, self.steps = len(layout.static), layout.longest
         of = [self._column(i) for i in range(len(self.fields))]
-        self.register_buffer("discrete", torch.cat([c for c, f in zip(of, self.fields, strict=True) if f.classes]).sort().values, persistent=False)
+        discrete = [c for c, f in zip(of, self.fields, strict=True) if f.classes]
+        self.register_buffer("discrete", torch.cat([torch.empty(0, dtype=torch.long), *discrete]).sort().values, persistent=False)
         field = torch.empty(len(self), dtype=torch.long)
         for i, c in enumerate(of):
             field[c] = i
