@@ -22,7 +22,7 @@ from generators.codes import Codes
 from generators.heads import spread
 from generators.layout import Sequences, SeriesLayout, positions
 from generators.neural import Neural
-from generators.series.margins import Margins
+from generators.series.margins import Margins, SetRight
 from generators.series.tracks import Stays, Tracks, Trunk
 from generators.train import Plan
 
@@ -36,7 +36,7 @@ STEPS = 3000  # of the training, at least
 JUDGED = 500  # series that are drawn to set the margins right
 
 
-class Denoised(Neural):
+class Denoised(SetRight, Neural):
     """layout: what a series is.
 
     width, depth: of the network, hidden units and blocks
@@ -45,7 +45,7 @@ class Denoised(Neural):
     asked:   of train.Plan, passes and minutes above all
     """
 
-    unit = "Minus the error of the network on held-out series, mean over noise levels"
+    unit, judged = "Minus the error of the network on held-out series, mean over noise levels", JUDGED
 
     def __init__(self, layout: SeriesLayout, width: int = 128, depth: int = 4, steps: int = 32, dropout: float = 0.1, **asked: Any):
         super().__init__(layout, asked)
@@ -123,12 +123,6 @@ class Denoised(Neural):
             return -torch.stack([self._errors(held, held_out.lengths, held_out.static, s, e) for s, e in parts]).mean(0)
 
         return {"": loss}, score
-
-    def fit(self, x: Sequences, held_out: Sequences, *, rng: torch.Generator, **how: Any) -> Denoised:
-        super().fit(x, held_out, rng=rng, **how)
-        with torch.no_grad():
-            self.margins.fit(x, self.sample, rng, JUDGED)
-        return self
 
     @torch.no_grad()
     def sample(self, static: Tensor, lengths: Tensor, *, rng: torch.Generator) -> Tensor:

@@ -24,7 +24,7 @@ from generators.arguments import whole
 from generators.codes import Codes
 from generators.layout import Sequences, SeriesLayout, positions
 from generators.neural import Neural
-from generators.series.margins import Margins
+from generators.series.margins import Margins, SetRight
 from generators.series.tracks import Stays, Tracks, Trunk
 from generators.streams import drawn
 from generators.train import Plan
@@ -39,7 +39,7 @@ CHUNK = 2**16  # steps that are drawn together
 STEPS = 4000  # of the training, at least
 
 
-class Adversarial(Neural):
+class Adversarial(SetRight, Neural):
     """layout: what a series is.
 
     noise:   numbers in z
@@ -185,12 +185,6 @@ class Adversarial(Neural):
         """(shares, VIEWS): how series look from each direction, quantiles."""
         seen = self._with_moves(self.tracks.placed(dense), mask).flatten(1) @ views.to(dense.device).t()
         return torch.quantile(seen, torch.linspace(0.02, 0.98, 49, device=dense.device), dim=0)
-
-    def fit(self, x: Sequences, held_out: Sequences, *, rng: torch.Generator, **how: Any) -> Adversarial:
-        super().fit(x, held_out, rng=rng, **how)
-        with torch.no_grad():
-            self.margins.fit(x, self.sample, rng)
-        return self
 
     @torch.no_grad()
     def sample(self, static: Tensor, lengths: Tensor, *, rng: torch.Generator) -> Tensor:

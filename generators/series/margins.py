@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,18 @@ class Margins(nn.Module):
         for i, drawn, wanted in zip(self.step.continuous, self.drawn, self.wanted, strict=True):
             steps[on[:, i], i] = _through(steps[on[:, i], i].double(), drawn, wanted).float()
         return steps
+
+
+class SetRight:
+    """A family of series whose `sample` ends with `self.margins`, which is learned when everything else is."""
+
+    judged = JUDGED
+
+    def fit(self, x: Sequences, held_out: Sequences, *, rng: torch.Generator, **how: Any):
+        super().fit(x, held_out, rng=rng, **how)
+        with torch.no_grad():
+            self.margins.fit(x, self.sample, rng, self.judged)
+        return self
 
 
 def _through(v: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
     log p(steps | static) >= E_q(z | steps, static) [ sum_t log p(x_t | z, ...) - beta (log q(z | steps, static) - log p(z | static)) ]
 A step forgets all but two steps before it, so that what holds a series together must be in z. q is a diagonal Gaussian, read from
 all steps alike; p(z | static) is a mixture of Gaussians that what stays tells of. beta rises to its value over the first part
-of the training (KL warm-up).
+of the training (KL warm-up). Margins are set right at the end.
 
 Auto-encoding variational Bayes; D. Kingma, M. Welling; 2014; https://arxiv.org/abs/1312.6114
 A recurrent latent variable model for sequential data; J. Chung et al.; 2015; https://arxiv.org/abs/1506.02216
@@ -22,6 +22,7 @@ from generators.arguments import number, whole
 from generators.heads import spread
 from generators.layout import Sequences, SeriesLayout, positions
 from generators.nets import Residual
+from generators.series.margins import Margins, SetRight
 from generators.series.past import LAGS, by_series
 from generators.series.stepwise import Coded, Stepwise
 from generators.threads import single_thread
@@ -29,7 +30,7 @@ from generators.train import Plan
 from generators.vae import WARM, _log_mixture
 
 
-class Latent(Stepwise):
+class Latent(SetRight, Stepwise):
     """layout: what a series is.
 
     latent:  numbers in z
@@ -59,7 +60,7 @@ class Latent(Stepwise):
     def remember(self, width: int) -> None:
         self.encoder, self.summary = Residual(width, self.depth - 1, self.dropout), Residual(width, 1, self.dropout)
         self.code, self.back = nn.Linear(width, 2 * self.latent), nn.Linear(self.latent, width)
-        self.decoder = Residual(width, self.depth, self.dropout)
+        self.decoder, self.margins = Residual(width, self.depth, self.dropout), Margins(self.layout)
         self.prior = nn.Linear(width, self.modes * (2 * self.latent + 1))
         with torch.no_grad():
             self.prior.weight.mul_(0.1)
@@ -118,4 +119,4 @@ class Latent(Stepwise):
         mode = spread(weight.exp(), float(torch.rand((), generator=rng)))[:, None, None].expand(-1, 1, self.latent)
         z = mean.gather(1, mode)[:, 0] + scale.gather(1, mode)[:, 0].exp() * torch.randn(len(static), self.latent, generator=rng)
         with single_thread():
-            return self.draw(static, lengths, rng, lambda seen, series: self._context(seen, z[series]))
+            return self.margins(self.draw(static, lengths, rng, lambda seen, series: self._context(seen, z[series])))
