@@ -68,7 +68,7 @@ def test_real_is_better_than_noise(metric):
     if metric == "fidelity.spectrum":  # of longer series
         train, holdout, fresh = (longitudinal.signals(n, 40, s) for n, s in ((300, 0), (200, 1), (300, 2)))
         good, rough = (
-            METRICS[metric](train, holdout, renamed(t)) for t in (fresh, put(fresh, "x", fresh.column("x").to_numpy() + 0.1 * np.sin(np.arange(12_000) ** 2)))
+            METRICS[metric](train, holdout, renamed(t)) for t in (fresh, put(fresh, "x", fresh.column("x").to_numpy() + 0.3 * np.sin(np.arange(12_000) ** 2)))
         )
         assert good.value > 0.9 and rough.value < 0.5
         return

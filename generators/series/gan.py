@@ -3,9 +3,10 @@
     C minimises  mean C(G(z, static), static) - mean C(x, static) + mean (|grad C(mixed)| - 1)^2
     G minimises  - mean C(G(z, static), static)
 z is one vector for the series and white noise at every step. Of a number G says a mean and how much of the step's own noise is on it,
-so that texture need not pass through the network; to the mean comes a linear map of z, which starts as the principal directions of the
-series, so that G starts as a Gaussian of low rank plus noise. C sees, beside the steps, how each number moved since the step before, on a scale of
-its own. Classes are hard choices, through which gradients reach G by a relaxation; margins are set right at the end.
+so that texture need not pass through the network; to the mean comes a linear map of z and of what stays, which starts as a
+regression and the principal directions of what it leaves, so that G starts as a Gaussian of low rank plus noise. C sees, beside
+the steps, how each number moved since the step before, on a scale of its own. Classes are hard choices, through which gradients
+reach G by a relaxation; margins are set right at the end.
 
 Real-valued (medical) time series generation with recurrent conditional GANs; C. Esteban, S. Hyland, G. Ratsch; 2017; https://arxiv.org/abs/1706.02633
 Improved training of Wasserstein GANs; I. Gulrajani et al.; 2017; https://arxiv.org/abs/1704.00028
@@ -32,6 +33,7 @@ from generators.train import Plan
 GRAIN = 4  # numbers of white noise at every step, beside one for each number that is drawn
 SOFT = 0.7  # temperature of the soft choices through which gradients reach the generator
 PENALTY = 10.0  # weight of the gradient penalty
+RIDGE = 10.0  # series' worth of belief that what stays says nothing of a number
 JUDGED = 2000  # series that are drawn to judge a generator, at most
 VIEWS = 128  # directions from which it is judged
 NEAR = 8  # steps that half of them look at
@@ -70,8 +72,10 @@ class Adversarial(SetRight, Neural):
         self.generator = nn.ModuleDict({
             "stays": Stays(layout, width), "z": nn.Linear(self.noise, width),
             "trunk": Trunk(layout.longest, GRAIN + len(self.numbers), sum(self.outs), width, self.depth, 0.0),
-            "line": nn.Linear(self.noise, layout.longest * len(self.numbers)),
         })  # fmt: skip
+        if self.numbers:
+            self.generator["line"] = nn.Linear(self.noise, layout.longest * len(self.numbers))
+            self.generator["told"] = nn.EmbeddingBag(self.codes.size + 2, layout.longest * len(self.numbers), mode="sum")
         seen = self.tracks.channels + len(self.numbers)
         self.critic = nn.ModuleDict({
             "stays": Stays(layout, width), "trunk": Trunk(layout.longest, seen, 1, width, self.depth, 0.0),
@@ -86,7 +90,9 @@ class Adversarial(SetRight, Neural):
     def _generate(self, static: Tensor, mask: Tensor, z: Tensor, grain: Tensor) -> list[Tensor]:
         """For each field numbers (n, longest, 1) or logits of its classes. z (n, noise), grain (n, longest, GRAIN + numbers)."""
         raw = self.generator["trunk"](grain, mask, self.generator["stays"](static) + self.generator["z"](z)).split(self.outs, 2)
-        line = self.generator["line"](z).view(len(z), self.layout.longest, len(self.numbers))
+        line = grain
+        if self.numbers:
+            line = (self.generator["line"](z) + self.generator["told"](self.codes.encode(static))).view(len(z), self.layout.longest, -1)
         own = {j: (line[:, :, i : i + 1], grain[:, :, GRAIN + i : GRAIN + i + 1]) for i, j in enumerate(self.numbers)}
         both = enumerate(zip(raw, self.tracks.sizes, strict=True))
         return [f if k else f[:, :, :1] + own[j][0] + f[:, :, 1:].clamp_max(1).exp() * own[j][1] for j, (f, k) in both]
@@ -153,24 +159,32 @@ class Adversarial(SetRight, Neural):
     def _take_measure(self, x: Sequences, steps: Tensor) -> None:
         """How far numbers move; and a generator that starts with the margins of the data, and a Gaussian of low rank plus noise."""
         moved, whose = steps[1:, self.numbers] - steps[:-1, self.numbers], torch.repeat_interleave(torch.arange(len(x), device=steps.device), x.lengths)
-        if (same := whose[1:] == whose[:-1]).any():
+        if self.numbers and (same := whose[1:] == whose[:-1]).any():
             self.moves.copy_(moved[same].std(0, correction=0).clamp_min(1e-3))
+        bias, noise = [], iter(self._gaussian(x, steps) if self.numbers else ())
+        for j, k in enumerate(self.tracks.sizes):
+            bias.append((torch.bincount(steps[:, j].long(), minlength=k).float() + 0.5).log() if k else torch.stack([steps.new_zeros(()), next(noise)]))
+        self.generator["trunk"].outlet.bias.copy_(torch.cat(bias).repeat(self.generator["trunk"].patch))
+        self.generator["trunk"].outlet.weight.mul_(0.1)
+
+    def _gaussian(self, x: Sequences, steps: Tensor) -> Tensor:
+        """Sets the linear map of z to the mean and principal directions of some series; log spread of each number that they leave."""
         some = torch.arange(min(len(x), JUDGED), device=steps.device)
         dense, mask = self.tracks.dense(steps[positions(x.lengths, some)], x.lengths[some])
         dense, held = dense[:, :, self.numbers], mask.sum(0).clamp_min(1)
         mean = (dense * mask).sum(0) / held
         away = ((dense - mean) * mask).flatten(1)
+        said = F.one_hot(self.codes.encode(x.static[some]), self.codes.size + 2).sum(1).to(away.dtype)  # ridge regression on what stays
+        told = torch.linalg.solve(said.t() @ said + RIDGE * torch.eye(said.shape[1], device=said.device), said.t() @ away)
+        away = away - (said @ told) * mask.expand_as(dense).flatten(1)
         _, spread, directions = torch.linalg.svd(away, full_matrices=False)
         k = min(self.noise, len(spread), max(len(some) // 4, 1))
         line = directions[:k].t() * spread[:k] / len(some) ** 0.5
         left = ((away.square().sum(0) / len(some) - line.square().sum(1)).clamp_min(0).view(mean.shape).mean(0) * self.layout.longest / held.mean()).sqrt()
         self.generator["line"].weight.zero_(), self.generator["line"].bias.copy_(mean.flatten())
         self.generator["line"].weight[:, :k] = line
-        bias, noise = [], iter(left.clamp_min(1e-3).log().unbind())
-        for j, k in enumerate(self.tracks.sizes):
-            bias.append((torch.bincount(steps[:, j].long(), minlength=k).float() + 0.5).log() if k else torch.stack([mean.new_zeros(()), next(noise)]))
-        self.generator["trunk"].outlet.bias.copy_(torch.cat(bias).repeat(self.generator["trunk"].patch))
-        self.generator["trunk"].outlet.weight.mul_(0.1)
+        self.generator["told"].weight.copy_(told)
+        return left.clamp_min(1e-3).log()
 
     def _views(self, rng: torch.Generator) -> Tensor:
         """Directions (VIEWS, longest * channels with moves), half of them of a few steps in a row."""

@@ -40,6 +40,7 @@ LOOKS = 16  # at the factors of a held-out series that has classes
 WIDER = 1.3  # than what is known of the factors, how much those looks are spread
 SWEEPS = 20  # of classes that stay, before a series is drawn
 PATIENCE = 3  # passes that may gain nothing
+JUDGED = 2000  # series that are drawn to set frequencies right, about
 
 
 @dataclass
@@ -106,7 +107,7 @@ class WindowMixture(nn.Module):
             self.curve[best.note]["chosen"] = True
             self.turned = best.task.turned
             self.log_pi, self.lines, self.noise = best.parts.log_pi, best.parts.lines, best.parts.noise
-            self.margins.fit(x, self.sample, rng)
+            self._settle(x, rng)
         return self
 
     def _basis(self, x: Sequences, held_out: Sequences, rng: torch.Generator, log) -> Climbed:
@@ -179,6 +180,10 @@ class WindowMixture(nn.Module):
         return torch.cat(parts)
 
     def _draw(self, static: Tensor, lengths: Tensor, rng: torch.Generator) -> Tensor:
+        return self.margins(self.windows.steps_of(self._rows(static, rng), lengths))
+
+    def _rows(self, static: Tensor, rng: torch.Generator) -> Tensor:
+        """Numbers (n, D) of series of which this stays, as long as can be."""
         parts, at = Parts(self.log_pi, self.lines, self.noise), self.windows.discrete
         known = self._dense(*self.windows.given(static), [], rng)
         for _ in range(SWEEPS if known.mask[:, at].any() else 1):
@@ -190,7 +195,14 @@ class WindowMixture(nn.Module):
             rows = (k == j).nonzero()[:, 0]
             noise = torch.randn(len(rows), z.shape[1], generator=rng, dtype=torch.double)
             z[rows] = parts.lines[j, :, 0] + f[rows] @ parts.lines[j, :, 1:].t() + noise * parts.noise[j].sqrt()
-        return self.margins(self.windows.steps_of(self._turn(z, self.turned, back=True), lengths))
+        return self._turn(z, self.turned, back=True)
+
+    def _settle(self, x: Sequences, rng: torch.Generator) -> None:
+        """Makes classes, and then numbers, as frequent as they are in the data."""
+        some = torch.randperm(len(x), generator=rng)[:JUDGED].repeat(max(JUDGED // len(x), 1))
+        z = torch.cat([self._rows(x.static[i], rng) for i in some.split(CHUNK)])
+        self.windows.settle(x.steps, z, x.lengths[some])
+        self.margins.fit(x, self.sample, rng)
 
     def size(self, rows: int) -> str:
         """In words, what would be fitted to so many series."""

@@ -18,6 +18,7 @@ from generators.nets import dropout
 DIRECTIONS = 8  # channels of a class, at most
 STATIC_BINS = 16
 TOKENS = 32  # that a series is cut into, about
+AROUND = 3  # steps on either side that a token sees beside its own
 HEADS = 4
 
 
@@ -91,20 +92,21 @@ class Stays(nn.Module):
 
 
 class Trunk(nn.Module):
-    """Every step of a series given all steps: patches of a few steps are tokens, which attend to each other; a condition scales and shifts."""
+    """Every step of a series given all steps: overlapping patches are tokens (a convolution), which attend to each other; a condition scales
+    and shifts."""
 
     def __init__(self, longest: int, inside: int, outside: int, width: int, depth: int, dropout: float):
         super().__init__()
         self.patch = -(-longest // TOKENS)
         self.tokens, self.heads, self.dropout = -(-longest // self.patch), HEADS if width % HEADS == 0 else 1, dropout
-        self.inlet, self.outlet = nn.Linear(self.patch * (inside + 1), width), nn.Linear(width, self.patch * outside)
+        self.inlet, self.outlet = nn.Linear((self.patch + 2 * AROUND) * (inside + 1), width), nn.Linear(width, self.patch * outside)
         self.place = nn.Parameter(torch.randn(self.tokens, width) * 0.1)
         self.norms, self.last = nn.ModuleList([nn.LayerNorm(width, elementwise_affine=False) for _ in range(2 * depth)]), nn.LayerNorm(width)
         self.tell = nn.ModuleList([nn.Linear(width, 4 * width) for _ in range(depth)])
         self.look, self.join = (nn.ModuleList([nn.Linear(width, k * width) for _ in range(depth)]) for k in (3, 1))
         self.wide = nn.ModuleList([nn.Linear(width, 2 * width) for _ in range(depth)])
         self.back = nn.ModuleList([nn.Linear(2 * width, width) for _ in range(depth)])
-        for layer in (*self.join, *self.back, *self.tell):
+        for layer in (*self.join, *self.back):  # a block starts as nothing
             nn.init.zeros_(layer.weight), nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor, mask: Tensor, condition: Tensor) -> Tensor:
@@ -130,8 +132,8 @@ class Trunk(nn.Module):
         return (weight @ v).transpose(1, 2).reshape(n, t, width)
 
     def _patched(self, x: Tensor) -> Tensor:
-        x = F.pad(x, (0, 0, 0, self.tokens * self.patch - x.shape[1]))
-        return x.reshape(len(x), self.tokens, -1)
+        x = F.pad(x, (0, 0, AROUND, AROUND + self.tokens * self.patch - x.shape[1]))
+        return x.unfold(1, self.patch + 2 * AROUND, self.patch).flatten(2)
 
     def unpatched(self, h: Tensor, longest: int) -> Tensor:
         return h.reshape(len(h), self.tokens * self.patch, -1)[:, :longest]

@@ -92,6 +92,17 @@ class Windows(nn.Module):
                 out[:, j] = torch.argsort(self.ranks[self.static + j])[place].to(out.dtype)
         return (out * self.layout.step.active(out)).float()
 
+    def settle(self, steps: Tensor, z: Tensor, lengths: Tensor) -> None:
+        """Moves the ends of intervals until rows of numbers z (n, D), of series so long, hold each class of a step as often as steps do."""
+        wide = z[:, self.static :].reshape(len(z), self.steps, len(self.layout.step))
+        drawn = wide[torch.repeat_interleave(torch.arange(len(z)), lengths), moments(lengths)]
+        for j in self.layout.step.discrete:
+            rank, ends = self.ranks[self.static + j], self.thresholds[self.static + j]
+            held = torch.bincount(rank[steps[:, j].long()], minlength=len(rank)).double()
+            shares = (held.cumsum(0) / held.sum())[:-1]
+            ordered = drawn[:, j].sort().values
+            ends.data[1:-1] = ordered[(shares * (len(ordered) - 1)).round().long()].float()
+
 
 def _placed(layout: Layout, rows: Tensor, ranks: nn.ParameterList) -> tuple[Tensor, Tensor]:
     """Rows (n, fields), classes replaced by their places; and where they say something, which a field of one class never does."""
