@@ -79,3 +79,8 @@ class Residual(nn.Module):
         for norm, wide, back in zip(self.norms, self.wide, self.back, strict=True):
             x = x + back(dropout(F.gelu(wide(norm(x))), self.dropout, self.training))
         return self.last(x)
+
+
+def log_mixture(z: Tensor, weight: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+    """log of sum_m weight_m N(z; mean_m, exp(scale_m)), up to a constant, (n,). weight (n or 1, modes) in logarithms."""
+    return (weight + (-0.5 * ((z[:, None] - mean) * (-scale).exp()) ** 2 - scale).sum(2)).logsumexp(1)

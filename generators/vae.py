@@ -24,7 +24,7 @@ from generators.arguments import number, whole
 from generators.codes import Codes
 from generators.heads import Values, spread
 from generators.layout import Layout
-from generators.nets import Residual
+from generators.nets import Residual, log_mixture
 from generators.neural import Neural
 from generators.train import Plan
 
@@ -98,7 +98,7 @@ class VAE(Neural):
         z = mean + scale.exp() * noise
         log_q = (-0.5 * noise**2 - scale).sum(1)
         some = self._prior(codes[: k + 1], F.pad(seen, (0, 0, 0, 1)), vectors)  # the last is given nothing, and stands for all others
-        log_p = torch.cat([_log_mixture(z[:k], *(v[:k] for v in some)), _log_mixture(z[k:], *(v[k:] for v in some))])
+        log_p = torch.cat([log_mixture(z[:k], *(v[:k] for v in some)), log_mixture(z[k:], *(v[k:] for v in some))])
         h = self.decoder(self.back(z))
         return self.values.nats([h] * len(self.layout), self.codes.within(codes)), log_q - log_p
 
@@ -134,8 +134,3 @@ class VAE(Neural):
             return len(codes)
 
         return fill
-
-
-def _log_mixture(z: Tensor, weight: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
-    """log of sum_m weight_m N(z; mean_m, exp(scale_m)), up to a constant, (n,). weight (n or 1, modes) in logarithms."""
-    return (weight + (-0.5 * ((z[:, None] - mean) * (-scale).exp()) ** 2 - scale).sum(2)).logsumexp(1)

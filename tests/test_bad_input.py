@@ -236,7 +236,7 @@ CASES = [
     ("two families", with_key("generator: {gmm: {}, vae: {}}"), ["generator", "2 keys", "one family"]),
     ("unknown argument", with_key("generator: {gmm: {componentz: 3}}"), ["generator.gmm", "'componentz'"]),
     ("negative argument", with_key("generator: {gmm: {components: -3}}"), ["generator.gmm.components", "-3", "whole number"]),
-    ("argument out of range", with_key("generator: {vae: {rate: -1}}"), ["flows.yaml", "generator.vae: rate: found -1, expected a number above 0"]),
+    ("argument out of range", with_key("generator: {vae: {rate: 0}}"), ["flows.yaml", "generator.vae: rate: found 0, expected a number above 0"]),
     ("argument of another type", with_key("generator: {gmm: {components: many}}"), ["generator.gmm.components", "'many'", "whole number"]),
     ("unknown metric", with_key("gates: {fidelity.shap: {min: 0.9}}"), ["gates", "'fidelity.shap'", "fidelity.shape"]),
     ("gate without a bound", with_key("gates: {fidelity.shape: {}}"), ["gates.fidelity.shape", "no bound"]),

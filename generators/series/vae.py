@@ -21,13 +21,14 @@ from torch import Tensor, nn
 from generators.arguments import number, whole
 from generators.heads import spread
 from generators.layout import Sequences, SeriesLayout, positions
-from generators.nets import Residual
+from generators.nets import Residual, log_mixture
 from generators.series.margins import Margins, SetRight
 from generators.series.past import LAGS, by_series
 from generators.series.stepwise import Coded, Stepwise
 from generators.threads import single_thread
 from generators.train import Plan
-from generators.vae import WARM, _log_mixture
+
+WARM = 0.1  # share of the training over which beta rises
 
 
 class Latent(SetRight, Stepwise):
@@ -89,7 +90,7 @@ class Latent(SetRight, Stepwise):
         seen = self.seen(x)
         mean, scale = self._posterior(x, seen)
         z = mean + scale.exp() * noise
-        divergence = (-0.5 * noise**2 - scale).sum(1) - _log_mixture(z, *self._prior(x.static))
+        divergence = (-0.5 * noise**2 - scale).sum(1) - log_mixture(z, *self._prior(x.static))
         return self.nats(x, self._context(seen, z[x.whose]), sees), divergence
 
     def objective(self, x: Sequences, held_out: Sequences, rng: torch.Generator):
