@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-NEXT_TO_NOTHING = 1e-6
+NEXT_TO_NOTHING, MOST = 1e-6, 1_000_000
 
 
 def whole(least: int = 1, **named: Any) -> None:
     """Whole numbers, or None where it stands for a default."""
     for name, value in named.items():
-        if value is not None and not (isinstance(value, int) and not isinstance(value, bool) and least <= value <= 1_000_000):
-            raise ValueError(f"{name}: found {value!r}, expected a whole number, {least} or more")
+        if value is not None and not (isinstance(value, int) and not isinstance(value, bool) and least <= value <= MOST):
+            raise ValueError(f"{name}: found {value!r}, expected a whole number from {least} to {MOST:,}")
 
 
 def number(low: float = 0.0, high: float = math.inf, **named: Any) -> None:

@@ -24,6 +24,7 @@ from generators.streams import drawn, stream
 
 ROUND = 2**18  # rows after which the held-out loss is looked at, where a pass is longer
 WARM = 0.02  # share of the training in which the rate rises
+LOST = 1.0  # what held-out rows score before the training, as a share of which the best score may be worse
 DECAYS = 100  # of the weights, above which that is what made a training diverge, perhaps
 CLIP = 1.0  # norm of a gradient that is let through
 
@@ -83,10 +84,15 @@ def train(
     pass, or ROUND rows) `score` is asked how good the averaged weights are on each held-out row, (m,), higher is better.
     The model ends with weights that no later ones surely beat (by a standard error of the difference: the first of equals
     has memorised least), or with the last if there is no score. Returns the mean scores. With a checkpoint, a training that
-    was killed goes on after its last round and ends with the same weights. Raises DataError if a loss is no number.
+    was killed goes on after its last round and ends with the same weights. Raises DataError if a loss or a score is no number, or
+    if held-out rows score far worse than before the training.
     """
     run = _Run(model, list(losses), rows, plan, drawn(rng), checkpoint)
     run.resume()
+    if score and run.start is None:
+        model.eval()
+        with torch.no_grad(), fast_products(next(model.parameters()).device):
+            run.start = float(score().mean())
     spent, started = run.spent, time.monotonic()
     while not run.over():
         shown = 0.0
@@ -121,6 +127,7 @@ class _Run:
         self.steps = max(self.size // self.batch, 1)
         self.rounds = max(math.ceil(plan.passes * rows / self.size), 1)
         self.round, self.spent, self.scores = 0, 0.0, []
+        self.start: float | None = None  # the score before the training
         self.held: Tensor | None = None  # the scores of `best` on each held-out row
         self.optimizers = {p: torch.optim.AdamW(_groups(model.get_submodule(p), plan.decay), lr=plan.rate, betas=(plan.momentum, 0.99)) for p in parts}
         self.mean = {k: v.detach().clone() for k, v in model.named_parameters() if v.requires_grad}
@@ -156,9 +163,7 @@ class _Run:
     def step(self, part: str, loss: Tensor, rate: float) -> float:
         found = float(loss.detach())
         if not math.isfinite(found):
-            decay = f", or a decay below {self.plan.decay:g}" if self.plan.decay > DECAYS else ""
-            told = f"the loss is {found} in round {self.round + 1}, step {self.taken + 1}; try a rate below {self.plan.rate:g}{decay}"
-            raise DataError(f"training diverged: {told}")
+            raise self.diverged(f"the loss is {found} in round {self.round + 1}, step {self.taken + 1}")
         optimizer = self.optimizers[part]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -167,6 +172,10 @@ class _Run:
             group["lr"] = rate
         optimizer.step()
         return found
+
+    def diverged(self, how: str) -> DataError:
+        decay = f", or a decay below {self.plan.decay:g}" if self.plan.decay > DECAYS else ""
+        return DataError(f"training diverged: {how}; try a rate below {self.plan.rate:g}{decay}")
 
     @torch.no_grad()
     def average(self) -> None:
@@ -189,6 +198,8 @@ class _Run:
     def note(self, scores: Tensor | None) -> None:
         if scores is not None:
             self.scores.append(float(scores.mean()))
+            if not math.isfinite(self.scores[-1]):
+                raise self.diverged(f"held-out rows score {self.scores[-1]} in round {self.round + 1}")
             better = scores - self.held if self.held is not None else scores.new_ones(1)
             if better.mean() <= (better.std() / len(better) ** 0.5 if len(better) > 1 else 0):
                 return
@@ -196,6 +207,8 @@ class _Run:
         self.best = {k: v.clone() for k, v in self.mean.items()}
 
     def finish(self) -> None:
+        if self.scores and max(self.scores) < self.start - LOST * (1 + abs(self.start)):
+            raise self.diverged(f"held-out rows score {max(self.scores):.4g} at best, and {self.start:.4g} before the training")
         self._set(self.best)
         self.model.eval()
         if self.path is not None:
@@ -225,7 +238,7 @@ class _Run:
                 tensors |= {f"optimizer.{part}.{i}.{k}": v for k, v in state.items()}
         if self.held is not None:
             tensors["held"] = self.held
-        facts = {"seed": self.seed, "round": self.round, "taken": self.taken, "spent": self.spent, "scores": self.scores}
+        facts = {"seed": self.seed, "round": self.round, "taken": self.taken, "spent": self.spent, "scores": self.scores, "start": self.start}
         beside = self.path.with_name(f".{self.path.name}")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, beside, metadata={"facts": json.dumps(facts)})

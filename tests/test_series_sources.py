@@ -101,7 +101,7 @@ SHEET = [
     ("source: {series: visits.parquet, subject: patient, time: visit, stride: 2}", "source.stride: found without window:"),
     ("source: {table: visits.parquet, time: visit}", "source.time: found beside table:"),
     ("source: {series: visits.parquet, window: 2}", "source.window: found 2, expected a whole number from 3"),
-    ("source: {series: visits.parquet, subject: patient, time: visit}\n  generator: vae", "generates no series, expected one of hmm, autoregressive"),
+    ("source: {series: visits.parquet, subject: patient, time: visit}\n  generator: flow", "generates no series, expected one of gmm, hmm, autoregressive"),
     ("source: {table: visits.parquet}\n  generator: hmm", "generates no tables, expected one of gmm"),
     ("source: {series: visits.parquet, subject: patient, time: visit}\n  generator: {hmm: {static: gmmm}}", "hmm.static: found 'gmmm'"),
     ("source: {series: visits.parquet, subject: patient, time: visit}\n  generator: {hmm: {statez: 3}}", "unknown argument 'statez', did you mean 'states'"),
@@ -211,8 +211,8 @@ def test_families_of_series_are_compared(tmp_path, prefect, capsys):
     assert main(["compare", "visits", "--config", str(config), "--generators", "autoregressive,hmm", *small]) == 0
     said = capsys.readouterr().out
     assert "autoregressive (passes 2)" in said and "hmm" in said and "autocorrelation" in said and "timing" in said
-    assert main(["compare", "visits", "--config", str(config), "--generators", "vae"]) == 2
-    assert "expected all, or some of hmm, autoregressive" in capsys.readouterr().err
+    assert main(["compare", "visits", "--config", str(config), "--generators", "flow"]) == 2
+    assert "expected all, or some of gmm, hmm, autoregressive" in capsys.readouterr().err
 
 
 def test_a_saved_model_of_series_draws_series(tmp_path, capsys):

@@ -128,3 +128,13 @@ def test_minutes_end_a_training_in_the_middle_of_a_round():
 
     train(model, {"": slow}, ROWS, replace(PLAN, batch=1, minutes=0.05 / 60), rng=rng())
     assert len(steps) < 40 < ROWS
+
+
+def test_divergence_that_stays_a_number_is_named():
+    """The loss is told nothing of it, but held-out rows score far worse than before."""
+    model = Line()
+    scores = iter([-2.0, -90.0, -50.0, -40.0, -30.0, -20.0, -10.0, *[-9.0] * 100])
+    with pytest.raises(DataError, match=r"diverged: held-out rows score -9 at best, and -2 before the training; try a rate below"):
+        train(model, {"": lambda i, done: model(X[i]).square().mean()}, ROWS, PLAN, rng=rng(), score=lambda: torch.full((5,), next(scores)))
+    with pytest.raises(DataError, match=r"diverged: held-out rows score nan in round 1"):
+        train(Line(), {"": lambda i, done: model(X[i]).square().mean()}, ROWS, PLAN, rng=rng(), score=lambda: torch.full((5,), float("nan")))
