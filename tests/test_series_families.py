@@ -25,7 +25,7 @@ FAMILIES = {
     "diffusion": (Denoised, {"passes": 60, "width": 48, "depth": 2, "rate": 0.005}),
 }  # fmt: skip
 CONTRACT = {f"{name} {kind}": (family, layout, tiny) for name, (family, tiny) in FAMILIES.items() for kind, layout in LAYOUTS.items()}
-CONTRACT |= {f"hmm {numbers}": (HMM, MIXED, {"numbers": numbers, "states": 4, "chains": 2, "passes": 4}) for numbers in ("binned", "gaussian", "regression")}
+CONTRACT |= {f"hmm {numbers}": (HMM, MIXED, {"numbers": numbers, "states": 8, "chains": 2, "passes": 6}) for numbers in ("binned", "gaussian", "regression")}
 EACH = pytest.mark.parametrize("case", CONTRACT)
 _fitted: dict = {}
 

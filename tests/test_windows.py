@@ -87,7 +87,7 @@ def test_classes_are_weighed_by_their_intervals():
     f = np.linspace(-8, 8, 4001)
     line, scale = p.lines[0].numpy(), p.noise[0].sqrt().numpy()
     mean = line[:, :1] + line[:, 1:] * f
-    inside = [stats.norm.cdf((high[0, j] - mean[j]) / scale[j]) - stats.norm.cdf((low[0, j] - mean[j]) / scale[j]) for j in (0, 1)]
+    inside = [stats.norm.cdf((float(high[0, j]) - mean[j]) / scale[j]) - stats.norm.cdf((float(low[0, j]) - mean[j]) / scale[j]) for j in (0, 1)]
     exact = math.log(np.trapezoid(stats.norm.pdf(f) * inside[0] * inside[1] * stats.norm.pdf(0.7, mean[2], scale[2]), f))
     found = [float(_held_out(data, at, p, rng(s))[0]) for s in range(200)]
     assert abs(np.log(np.mean(np.exp(found))) - exact) < 0.03 and np.mean(found) <= exact + 0.01
