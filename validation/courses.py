@@ -19,7 +19,7 @@ def mean_of(figures: np.ndarray, least: int) -> list[float | None]:
 
 def lines(train: Table, synthetic: Table, name: str, rare_below: int) -> dict:
     """{series: [[time, value], ...] of the first synthetic ones, times, low, middle, high: quantiles of the real ones at times since the first
-    step, None where fewer than `rare_below` subjects are}."""
+    step, between which about as many values lie, None where fewer than `rare_below` subjects are}."""
     since, values, whose = _since(train), numbers(train, name), train.subjects
     fake_since, fake = _since(synthetic), numbers(synthetic, name)
     there, first = ~np.isnan(values), np.cumsum(synthetic.lengths) - synthetic.lengths
@@ -28,15 +28,18 @@ def lines(train: Table, synthetic: Table, name: str, rare_below: int) -> dict:
         part = slice(start, start + n, max(-(-n // POINTS), 1))
         known = ~np.isnan(fake[part])
         series.append(np.column_stack([fake_since[part], fake[part]])[known].tolist())
-    ends = np.linspace(0, float(fake_since.max(initial=0)) or 1.0, MOMENTS + 1)
-    place = np.clip(np.searchsorted(ends, since[there], side="right") - 1, 0, MOMENTS)
-    found = {"low": [], "middle": [], "high": []}
-    for i in range(MOMENTS):
+    needed = max(rare_below, 2) / SHARES[0]  # so that as many people lie beyond what is shown
+    count = int(min(max(there.sum() // (1.2 * needed), 1), MOMENTS))
+    ends = np.unique(np.quantile(since[there], np.linspace(0, 1, count + 1))) if there.any() else np.zeros(1)
+    place = np.clip(np.searchsorted(ends, since[there], side="right") - 1, 0, max(len(ends) - 2, 0))
+    times, found = [], {"low": [], "middle": [], "high": []}
+    for i in range(len(ends) - 1):
         here = place == i
-        some = len(np.unique(whose[there][here])) >= max(rare_below, 2) / SHARES[0]  # so that as many lie beyond what is shown
+        some = len(np.unique(whose[there][here])) >= needed
+        times.append(float(since[there][here].mean()) if some else None)
         for key, share in zip(found, SHARES, strict=True):
             found[key].append(float(np.quantile(values[there][here], share)) if some else None)
-    return {"series": series, "times": ((ends[1:] + ends[:-1]) / 2).tolist(), **found}
+    return {"series": series, "times": times, **found}
 
 
 def _since(table: Table) -> np.ndarray:
