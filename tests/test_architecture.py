@@ -37,6 +37,7 @@ RANK = {
     "ordered": 2.7,
     "series": 0,
     "series.chain": 1,
+    "series.factors": 1,
     "series.past": 1,
     "series.windows": 1,
     "series.margins": 1,

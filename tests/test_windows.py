@@ -11,7 +11,8 @@ from scipy import stats
 from tables import rng
 
 from generators.layout import Field, Layout, Sequences, SeriesLayout
-from generators.series.gmm import Climbed, Known, Parts, Task, WindowMixture, _binary, _cosines, _held_out, _posterior, _sums, _update
+from generators.series.factors import Climbed, Known, Parts, Task, binary, held_out, posterior, sums, update
+from generators.series.gmm import WindowMixture, _cosines
 from generators.series.windows import Windows
 
 
@@ -41,7 +42,7 @@ def test_the_density_is_that_of_a_normal_over_what_is_seen(gaps):
     if gaps:
         mask = rng.random((20, 5)) < 0.6
         mask[:, 0] = True
-    found = _posterior(torch.from_numpy(x), torch.from_numpy(mask), p.lines[0], p.noise[0])[0]
+    found = posterior(torch.from_numpy(x), torch.from_numpy(mask), p.lines[0], p.noise[0])[0]
     mean, covariance = dense(p)
     wanted = [stats.multivariate_normal(mean[m], covariance[np.ix_(m, m)]).logpdf(row[m]) for row, m in zip(x, mask, strict=True)]
     assert np.allclose(found, wanted)
@@ -50,7 +51,7 @@ def test_the_density_is_that_of_a_normal_over_what_is_seen(gaps):
 def test_factors_are_those_of_bayes_rule():
     p = parts()
     x = np.random.default_rng(1).normal(size=(3, 5))
-    _, mean, root = _posterior(torch.from_numpy(x), torch.ones(3, 5, dtype=torch.bool), p.lines[0], p.noise[0])
+    _, mean, root = posterior(torch.from_numpy(x), torch.ones(3, 5, dtype=torch.bool), p.lines[0], p.noise[0])
     m, covariance = dense(p)
     load = p.lines[0, :, 1:].numpy()
     assert np.allclose(mean, (x - m) @ np.linalg.inv(covariance) @ load)
@@ -64,8 +65,8 @@ def test_em_never_lowers_the_likelihood_but_for_its_prior():
     data, at, none = known(x, mask), torch.zeros(0, dtype=torch.long), torch.zeros(6, dtype=torch.bool)
     p, likely = parts(6, 2, 2, seed=4), []
     for _ in range(15):
-        likely.append(float(_held_out(data, at, p, rng()).sum()))
-        p = _update(_sums(data, at, p, rng()), None, 1e-9, none)
+        likely.append(float(held_out(data, at, p, rng()).sum()))
+        p = update(sums(data, at, p, rng()), None, 1e-9, none)
     assert all(b >= a - 1e-6 * abs(a) for a, b in pairwise(likely)) and likely[-1] > likely[0] + 50
 
 
@@ -89,9 +90,9 @@ def test_classes_are_weighed_by_their_intervals():
     mean = line[:, :1] + line[:, 1:] * f
     inside = [stats.norm.cdf((float(high[0, j]) - mean[j]) / scale[j]) - stats.norm.cdf((float(low[0, j]) - mean[j]) / scale[j]) for j in (0, 1)]
     exact = math.log(np.trapezoid(stats.norm.pdf(f) * inside[0] * inside[1] * stats.norm.pdf(0.7, mean[2], scale[2]), f))
-    found = [float(_held_out(data, at, p, rng(s))[0]) for s in range(200)]
+    found = [float(held_out(data, at, p, rng(s))[0]) for s in range(200)]
     assert abs(np.log(np.mean(np.exp(found))) - exact) < 0.03 and np.mean(found) <= exact + 0.01
-    assert _binary(data, at).tolist() == [True, False, False]
+    assert binary(data, at).tolist() == [True, False, False]
 
 
 @pytest.mark.parametrize("layout", [MIXED, SIGNAL, WORDS])
