@@ -1,8 +1,12 @@
-"""Mixtures of factor analysers over rows with gaps and classes, by stochastic EM: the mathematics of gmm of series, see there."""
+"""Mixtures of factor analysers over rows with gaps and classes, given what is told of each row, by stochastic EM; see gmm.
+
+p(x | told) = sum_k softmax_k(G told) N(x_seen; M_k told, L_k L_k' + diag psi_k)
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,30 +18,42 @@ PRIOR, LITTLE = 1.0, 0.01  # rows' worth of belief that one component has in no 
 STRENGTHS = (3.0, 10.0, 30.0, 100.0, 300.0)  # rows' worth of belief that each of several components has in what all have in common
 LOOKS = 16  # at the factors of a held-out row that has classes
 WIDER = 1.3  # than what is known of the factors, how much those looks are spread
+FIRM = 0.1  # added to the variance of what is told, so that it tells components apart less surely
 PATIENCE = 3  # passes that may gain nothing
 
 
 @dataclass
 class Parts:
-    """K components of D columns. pi (K,), lines (K, D, 1 + q): m and L, noise (K, D): psi."""
+    """K components of D columns, told r numbers. gate (K, r): G, lines (K, D, r + q): M and L, noise (K, D): psi."""
 
-    log_pi: Tensor
+    gate: Tensor
     lines: Tensor
     noise: Tensor
 
     @property
     def factors(self) -> int:
-        return self.lines.shape[2] - 1
+        return self.lines.shape[2] - self.gate.shape[1]
+
+    def log_pi(self, told: Tensor) -> Tensor:
+        """(n, K), told (n, r)."""
+        return (told @ self.gate.t()).log_softmax(1)
 
 
 @dataclass
 class Known:
-    """Rows x (n, D) of numbers, mask (n, D), and of the discrete columns (n, d) where their intervals begin and end, infinite where nothing is."""
+    """Rows x (n, D) of numbers, mask (n, D), what is told of each, (n, r) of which the first is 1, and of the discrete columns (n, d) where
+    their intervals begin and end, infinite where nothing is."""
 
     x: Tensor
     mask: Tensor
+    told: Tensor
     low: Tensor
     high: Tensor
+
+    def chunks(self) -> Iterator[Known]:
+        """Views, of CHUNK rows each."""
+        for i in range(0, len(self.x), CHUNK):
+            yield Known(*(v[i : i + CHUNK] for v in (self.x, self.mask, self.told, self.low, self.high)))
 
 
 @dataclass(frozen=True)
@@ -56,11 +72,10 @@ class Task:
 class Climbed:
     """A mixture that EM has fitted, as far as that helped held-out series. score: mean of rows, (held-out series,), nats."""
 
-    def __init__(self, task: Task, parts: Parts, base: Parts | None, model: str, start: str):
-        self.task, self.base, self.model, self.start = task, base, model, start  # base: what components are drawn toward
-        strengths = [PRIOR] if base is None else list(STRENGTHS)
-        found = []
-        self.score = -math.inf
+    def __init__(self, task: Task, parts: Parts, base: Parts, strengths: list[Tensor], model: str, start: str):
+        """base: what components are drawn toward; strengths: how much, each of all lines (r + q,), of which the best is taken."""
+        self.task, self.base, self.model, self.start = task, base, model, start
+        found: list[tuple] = []
         for strength in strengths:
             tried = self._climb(parts, strength)
             if found and tried[0] <= found[-1][0]:
@@ -71,17 +86,22 @@ class Climbed:
 
     @classmethod
     def one(cls, task: Task, q: int) -> Climbed:
-        """One component of q factors, starting from principal directions."""
-        return cls(task, _principal(task.data, q), None, f"one component of {q} factors", "principal directions")
+        """One component of q factors, starting from principal directions of what is not told."""
+        line, belief = _told(task)
+        start = _principal(task.data, line, q)
+        base = Parts(start.gate, torch.zeros_like(start.lines), torch.full_like(start.noise, LITTLE))
+        strength = torch.cat([belief, torch.full((start.factors,), PRIOR, dtype=torch.double)])
+        return cls(task, start, base, [strength], f"one component of {q} factors", "principal directions")
 
     def split(self, k: int) -> Climbed:
         """k components of as many factors: the one of all, cut into clusters of its factors, toward which they are drawn."""
         start = _clusters(self.task.data, self.one_of_all, k, self.task.rng)
-        tried = Climbed(self.task, start, start, f"a mixture of {k} components of {start.factors} factors", "clusters")
+        strengths = [torch.full((start.lines.shape[2],), s, dtype=torch.double) for s in STRENGTHS]
+        tried = Climbed(self.task, start, start, strengths, f"a mixture of {k} components of {start.factors} factors", "clusters")
         tried.one_of_all = self.one_of_all
         return tried
 
-    def _climb(self, parts: Parts, strength: float) -> tuple[float, Tensor, Parts, list[float]]:
+    def _climb(self, parts: Parts, strength: Tensor) -> tuple[float, Tensor, Parts, list[float]]:
         best, waited, history = (-math.inf, None, parts), 0, []
         for _ in range(self.task.passes):
             task = self.task
@@ -101,12 +121,13 @@ class Climbed:
         return bool(gain.mean() > gain.std(correction=0) / len(gain) ** 0.5)
 
 
-def posterior(x: Tensor, mask: Tensor, lines: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of one component, lines (D, 1 + q), noise (D,): log p(x_seen) (n,), and of its factors the mean (n, q) and the Cholesky factor of
+def posterior(known: Known, lines: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of one component, lines (D, r + q), noise (D,): log p(x_seen) (n,), and of its factors the mean (n, q) and the Cholesky factor of
     the precision (n, q, q)."""
-    m, load, weight = lines[:, 0], lines[:, 1:], 1 / noise
-    seen, q = mask.double(), load.shape[1]
-    off = (x - m) * seen
+    r = known.told.shape[1]
+    load, weight = lines[:, r:], 1 / noise
+    seen, q = known.mask.double(), load.shape[1]
+    off = (known.x - known.told @ lines[:, :r].t()) * seen
     pull = off @ (load * weight[:, None])
     outer = (load[:, :, None] * load[:, None, :] * weight[:, None, None]).flatten(1)
     precision = torch.eye(q, dtype=torch.double) + (seen @ outer).view(-1, q, q)
@@ -119,9 +140,9 @@ def posterior(x: Tensor, mask: Tensor, lines: Tensor, noise: Tensor) -> tuple[Te
 
 def draw_factors(known: Known, parts: Parts, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """A component for each row, (n,), and its factors, (n, q), drawn given what is known."""
-    found = [posterior(known.x, known.mask, lines, noise) for lines, noise in zip(parts.lines, parts.noise, strict=True)]
-    joint = parts.log_pi + torch.stack([f[0] for f in found], 1)
-    k = _pick(joint.softmax(1), rng)
+    found = [posterior(known, *p) for p in zip(parts.lines, parts.noise, strict=True)]
+    joint = parts.log_pi(known.told) + torch.stack([f[0] for f in found], 1)
+    k = pick(joint.softmax(1), rng)
     mean, root = (torch.stack([f[i] for f in found], 1)[torch.arange(len(k)), k] for i in (1, 2))
     return k, mean + _spread(root, rng)
 
@@ -135,8 +156,7 @@ def _spread(root: Tensor, rng: torch.Generator) -> Tensor:
 def redraw(known: Known, at: Tensor, parts: Parts, k: Tensor, f: Tensor, rng: torch.Generator) -> None:
     """Numbers that stand for classes, given components and factors."""
     if len(at):
-        lines = parts.lines[:, at][k]  # (n, d, 1 + q)
-        mean = lines[:, :, 0] + (lines[:, :, 1:] * f[:, None]).sum(2)
+        mean = (parts.lines[:, at][k] * torch.cat([known.told, f], 1)[:, None]).sum(2)  # (n, d)
         known.x[:, at] = torch.where(known.mask[:, at], between(known.low, known.high, mean, parts.noise[:, at][k].sqrt(), rng), known.x[:, at])
 
 
@@ -148,51 +168,61 @@ def between(low: Tensor, high: Tensor, mean: Tensor, scale: Tensor, rng: torch.G
     return torch.minimum(torch.maximum(z, low.clamp_min(-8)), high.clamp_max(8))
 
 
-def _pick(p: Tensor, rng: torch.Generator) -> Tensor:
+def pick(p: Tensor, rng: torch.Generator) -> Tensor:
     u = torch.rand(len(p), 1, generator=rng, dtype=torch.double)
     return torch.searchsorted(p.cumsum(1), u * p.sum(1, keepdim=True))[:, 0].clamp_max(p.shape[1] - 1)
 
 
-def sums(data: Known, at: Tensor, parts: Parts, rng: torch.Generator, given: Tensor | None = None) -> list[tuple[Tensor, ...]]:
-    """Of every component the sums of the M step: weight, (D, (1 + q)^2) of factors, (D, 1 + q) of numbers with factors, (D,) of squares.
-    Numbers that stand for classes are drawn anew afterwards. given (n, K): responsibilities, if not those of parts."""
-    q = parts.factors
-    D = data.x.shape[1]
-    totals = [tuple(torch.zeros(s, dtype=torch.double) for s in ((), (D, (1 + q) ** 2), (D, 1 + q), (D,))) for _ in parts.log_pi]
-    for i in range(0, len(data.x), CHUNK):
-        some = Known(data.x[i : i + CHUNK], data.mask[i : i + CHUNK], data.low[i : i + CHUNK], data.high[i : i + CHUNK])
-        found = [posterior(some.x, some.mask, lines, noise) for lines, noise in zip(parts.lines, parts.noise, strict=True)]
-        r = (parts.log_pi + torch.stack([f[0] for f in found], 1)).softmax(1) if given is None else given[i : i + CHUNK]
+def sums(data: Known, at: Tensor, parts: Parts, rng: torch.Generator) -> list[tuple[Tensor, ...]]:
+    """Of every component the sums of the M step: what is told (r, r), (D, (r + q)^2) of what is told and factors, (D, r + q) of numbers with
+    them, (D,) of squares. Numbers that stand for classes are drawn anew afterwards."""
+    D, side, r = data.x.shape[1], parts.lines.shape[2], data.told.shape[1]
+    totals = [tuple(torch.zeros(s, dtype=torch.double) for s in ((r, r), (D, side**2), (D, side), (D,))) for _ in parts.lines]
+    for some in data.chunks():
+        found = [posterior(some, *p) for p in zip(parts.lines, parts.noise, strict=True)]
+        share = (parts.log_pi(some.told) + torch.stack([f[0] for f in found], 1)).softmax(1)
         for j, (_, mean, root) in enumerate(found):
-            second = torch.cholesky_inverse(root) + mean[:, :, None] * mean[:, None, :]
-            whole = torch.cat([torch.cat([torch.ones(len(mean), 1, 1, dtype=torch.double), mean[:, None]], 2), torch.cat([mean[:, :, None], second], 2)], 1)
-            weight = some.mask * r[:, j : j + 1]
+            both = torch.cat([some.told, mean], 1)
+            second = both[:, :, None] * both[:, None, :]
+            second[:, r:, r:] += torch.cholesky_inverse(root)
+            weight = some.mask * share[:, j : j + 1]
             x = weight * some.x
-            new = r[:, j].sum(), weight.t() @ whole.flatten(1), x.t() @ whole[:, 0], (x * some.x).sum(0)
+            new = (share[:, j : j + 1] * some.told).t() @ some.told, weight.t() @ second.flatten(1), x.t() @ both, (x * some.x).sum(0)
             totals[j] = tuple(a + b for a, b in zip(totals[j], new, strict=True))
         if len(at):
-            k = _pick(r, rng)
+            k = pick(share, rng)
             mean, root = (torch.stack([f[j] for f in found], 1)[torch.arange(len(k)), k] for j in (1, 2))
             redraw(some, at, parts, k, mean + _spread(root, rng), rng)
     return totals
 
 
-def update(sums: list[tuple[Tensor, ...]], base: Parts | None, strength: float, binary: Tensor) -> Parts:
-    """Lines by ridge regression of every column on the factors, and what they leave."""
-    lines, noise, weight = [], [], torch.stack([s[0] for s in sums]) + min(strength, 1.0)
-    for k, (_, factors, cross, squares) in enumerate(sums):
+def update(sums: list[tuple[Tensor, ...]], base: Parts, strength: Tensor, binary: Tensor) -> Parts:
+    """Lines by ridge regression of every column on what is told and the factors, toward those of base; and what they leave.
+    strength (r + q,): series' worth of belief in base."""
+    lines, noise = [], []
+    for k, (_, both, cross, squares) in enumerate(sums):
         side = cross.shape[1]
-        prior = base.lines[k] if base is not None else torch.zeros_like(cross)
-        own = base.noise[k] if base is not None else torch.full_like(squares, LITTLE)
-        eye = torch.eye(side, dtype=torch.double)
-        gram, toward = factors.view(-1, side, side) + strength * eye, cross + strength * prior
-        line = torch.linalg.solve(gram, toward[:, :, None])[:, :, 0]
-        count = factors[:, 0]
-        left = squares - 2 * (line * cross).sum(1) + (line[:, :, None] * factors.view(-1, side, side) * line[:, None, :]).sum((1, 2))
+        both = both.view(-1, side, side)
+        line = torch.linalg.solve(both + strength.diag(), (cross + strength * base.lines[k])[:, :, None])[:, :, 0]
+        left = squares - 2 * (line * cross).sum(1) + (line[:, :, None] * both * line[:, None, :]).sum((1, 2))
         lines.append(line)
-        spread = (left.clamp_min(0) + strength * own) / (count + strength)
+        spread = (left.clamp_min(0) + strength[0] * base.noise[k]) / (both[:, 0, 0] + strength[0])
         noise.append(torch.where(binary, 1.0, spread.clamp_min(FLOOR)))
-    return Parts((weight / weight.sum()).log(), torch.stack(lines), torch.stack(noise))
+    return Parts(_gate(torch.stack([s[0] for s in sums]), float(strength[0])), torch.stack(lines), torch.stack(noise))
+
+
+def _gate(told: Tensor, strength: float) -> Tensor:
+    """(K, r) from sums (K, r, r) of what is told: linear discriminants, p(k | told) for Gaussians of one covariance, with some belief that
+    components are as frequent as each other where there are few rows, and that nothing that is told matters."""
+    weight, total = told[:, 0, 0], told.sum(0)
+    share = (weight + min(strength, 1.0)) / (weight + min(strength, 1.0)).sum()
+    mean = total[0] / total[0, 0]
+    middle = (told[:, 0] + strength * mean) / (weight + strength)[:, None]
+    within = (total - (weight[:, None, None] * middle[:, :, None] * middle[:, None, :]).sum(0)) / total[0, 0]
+    eye = torch.eye(len(mean) - 1, dtype=torch.double)
+    slope = torch.linalg.solve(within[1:, 1:] + FIRM * eye, (middle - mean)[:, 1:].t()).t()
+    level = share.log() - ((middle + mean)[:, 1:] * slope).sum(1) / 2  # log N(told; middle) less what all have in common
+    return torch.cat([level[:, None], slope], 1)
 
 
 def binary(data: Known, at: Tensor) -> Tensor:
@@ -209,51 +239,70 @@ def held_out(held: Known, at: Tensor, parts: Parts, rng: torch.Generator) -> Ten
     Importance weighted autoencoders; Y. Burda, R. Grosse, R. Salakhutdinov; 2016; https://arxiv.org/abs/1509.00519
     """
     if not len(at):
-        return (parts.log_pi + torch.stack([posterior(held.x, held.mask, *p)[0] for p in zip(parts.lines, parts.noise, strict=True)], 1)).logsumexp(1)
+        return (parts.log_pi(held.told) + torch.stack([posterior(held, *p)[0] for p in zip(parts.lines, parts.noise, strict=True)], 1)).logsumexp(1)
     k, f = draw_factors(held, parts, rng)
     redraw(held, at, parts, k, f, rng)
     seen = held.mask.double()
     seen[:, at] = 0
     out = []
     for lines, noise in zip(parts.lines, parts.noise, strict=True):
-        _, mean, root = posterior(held.x, held.mask, lines, noise)
+        _, mean, root = posterior(held, lines, noise)
         looks = []
         for _ in range(LOOKS):
             deviate = WIDER * _spread(root, rng)
             f, away = mean + deviate, ((root.mT @ deviate[:, :, None])[:, :, 0] ** 2).sum(1) / WIDER**2
             q = root.diagonal(dim1=1, dim2=2).log().sum(1) - deviate.shape[1] * math.log(WIDER) - 0.5 * away
-            expected = lines[:, 0] + f @ lines[:, 1:].t()
+            expected = torch.cat([held.told, f], 1) @ lines.t()
             told = (-0.5 * ((held.x - expected) ** 2 / noise + noise.log() + math.log(2 * math.pi)) * seen).sum(1)
             scale = noise[at].sqrt()
             inside = torch.special.ndtr((held.high - expected[:, at]) / scale) - torch.special.ndtr((held.low - expected[:, at]) / scale)
             looks.append(told + inside.clamp_min(1e-12).log().sum(1) - 0.5 * (f**2).sum(1) - q)
         out.append(torch.stack(looks, 1).logsumexp(1) - math.log(LOOKS))
-    return (parts.log_pi + torch.stack(out, 1)).logsumexp(1)
+    return (parts.log_pi(held.told) + torch.stack(out, 1)).logsumexp(1)
 
 
-def _principal(data: Known, q: int) -> Parts:
-    """One component from principal directions of rows whose gaps are filled with means."""
+def _told(task: Task) -> tuple[Tensor, Tensor]:
+    """Lines (D, r) of what is told alone, and the belief (r,) that it matters not, which measures best on held-out series."""
+    data, held, r, D = task.data, task.held, task.data.told.shape[1], task.data.x.shape[1]
+    nothing = Parts(torch.zeros(1, r, dtype=torch.double), torch.zeros(1, D, r, dtype=torch.double), torch.ones(1, D, dtype=torch.double))
+    seen, best = data.mask.double(), (-math.inf,)
+    both = seen.t() @ (data.told[:, :, None] * data.told[:, None, :]).flatten(1)
+    found = [(data.told.t() @ data.told, both, (seen * data.x).t() @ data.told, (seen * data.x**2).sum(0))]
+    for belief in STRENGTHS:
+        strength = torch.full((r,), belief, dtype=torch.double)
+        strength[0] = PRIOR
+        line = update(found, nothing, strength, task.binary)
+        away = (held.x - held.told @ line.lines[0].t()) ** 2 / line.noise[0] + line.noise[0].log()
+        score = -float((away * held.mask).sum())
+        if score <= best[0]:
+            break
+        best = score, line.lines[0], strength
+    return best[1:]
+
+
+def _principal(data: Known, line: Tensor, q: int) -> Parts:
+    """One component from principal directions of rows less what is told, whose gaps are filled with that. line (D, r)."""
     seen = data.mask.double()
     count = seen.sum(0)
-    mean = (data.x * seen).sum(0) / count.clamp_min(1)
-    off = (data.x - mean) * seen
+    off = (data.x - data.told @ line.t()) * seen
     _, s, v = torch.linalg.svd(off[: 4 * CHUNK], full_matrices=False)
     q = min(q, len(s))
     total = (off**2).sum(0) / count.clamp_min(1)
     load = v[:q].t() * s[:q] / min(len(off), 4 * CHUNK) ** 0.5
     load = load * 0.9
-    noise = torch.where(count > 0, total, 1.0) - (load**2).sum(1)
-    return Parts(torch.zeros(1, dtype=torch.double), torch.cat([mean[:, None], load], 1)[None], noise.clamp_min(0.05 * total + FLOOR)[None])
+    noise = (torch.where(count > 0, total, 1.0) - (load**2).sum(1)).clamp_min(0.05 * total + FLOOR)
+    return Parts(torch.zeros(1, data.told.shape[1], dtype=torch.double), torch.cat([line, load], 1)[None], noise[None])
 
 
 def _clusters(data: Known, one: Parts, k: int, rng: torch.Generator) -> Parts:
     """One component cut into k, by clusters of what is known of its factors: f = mean_k + C_k^1/2 g within each."""
-    found = [posterior(data.x[i : i + CHUNK], data.mask[i : i + CHUNK], one.lines[0], one.noise[0])[1:] for i in range(0, len(data.x), CHUNK)]
+    r = data.told.shape[1]
+    found = [posterior(some, one.lines[0], one.noise[0])[1:] for some in data.chunks()]
     f, spread = torch.cat([mean for mean, _ in found]), torch.cat([torch.cholesky_inverse(root) for _, root in found])
     middle = f[torch.randperm(len(f), generator=rng)[:1]]
     while len(middle) < k:  # k-means++
         far = torch.cdist(f, middle).min(1).values.square()
-        middle = torch.cat([middle, f[_pick(far[None] + 1e-12, rng)]])
+        middle = torch.cat([middle, f[pick(far[None] + 1e-12, rng)]])
     for _ in range(20):
         near = torch.cdist(f, middle).argmin(1)
         held = torch.bincount(near, minlength=k).double()
@@ -261,9 +310,13 @@ def _clusters(data: Known, one: Parts, k: int, rng: torch.Generator) -> Parts:
         middle = torch.where(held[:, None] > 0, total / held[:, None].clamp_min(1), middle)
     lines, base = [], STRENGTHS[1]
     pooled = (spread + (f - middle[near])[:, :, None] * (f - middle[near])[:, None]).mean(0)
+    load = one.lines[0, :, r:]
     for j in range(k):
         own = f[near == j] - middle[j]
         inside = (spread[near == j].sum(0) + own.t() @ own + base * pooled) / (len(own) + base)
-        load = one.lines[0, :, 1:]
-        lines.append(torch.cat([one.lines[0, :, :1] + (load @ middle[j])[:, None], load @ torch.linalg.cholesky(inside)], 1))
-    return Parts(((held + 1) / (held + 1).sum()).log(), torch.stack(lines), one.noise.expand(k, -1).clone())
+        told = one.lines[0, :, :r].clone()
+        told[:, 0] += load @ middle[j]
+        lines.append(torch.cat([told, load @ torch.linalg.cholesky(inside)], 1))
+    gate = torch.zeros(k, r, dtype=torch.double)
+    gate[:, 0] = ((held + 1) / (held + 1).sum()).log()
+    return Parts(gate, torch.stack(lines), one.noise.expand(k, -1).clone())

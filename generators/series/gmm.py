@@ -1,10 +1,10 @@
 """GMM of series: a mixture over whole windows, each component low rank plus noise.
 
-    p(x) = sum_k pi_k N(x_seen; m_k, L_k L_k' + diag psi_k),   x = what stays and every step, where there is something
-L_k says what is smooth or shared by steps and columns, psi_k how much noise each of them keeps of its own. Signals that every
-series holds throughout are turned into cosines first where that measures better: low rank plus a spectrum of noise. A class is
-an interval of a number that nobody sees (a Gaussian copula), drawn anew in every pass from what the model says of it. Whatever
-is missing is integrated out, so steps are drawn given what stays exactly.
+    p(x | told) = sum_k softmax_k(G told) N(x_seen; M_k told, L_k L_k' + diag psi_k),   x = all steps, where there is something
+told is what stays, as numbers (see Told), and a 1: M_k says what it does to every number of every step. L_k says what is smooth or
+shared by steps and columns, psi_k how much noise each of them keeps of its own. Signals that every series holds throughout are
+turned into cosines first where that measures better: low rank plus a spectrum of noise. A class is an interval of a number that
+nobody sees (a Gaussian copula), drawn anew in every pass from what the model says of it. Whatever is missing is integrated out.
 
 The EM algorithm for mixtures of factor analyzers; Z. Ghahramani, G. Hinton; 1996; http://mlg.eng.cam.ac.uk/zoubin/papers/tr-96-1.pdf
 Bayesian Gaussian copula factor models for mixed data; J. Murray, D. Dunson, L. Carin, J. Lucas; 2013; https://arxiv.org/abs/1111.0317
@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from generators.arguments import whole
 from generators.layout import Sequences, SeriesLayout
-from generators.series.factors import CHUNK, Climbed, Known, Parts, Task, between, binary, draw_factors, redraw
+from generators.series.factors import CHUNK, Climbed, Known, Parts, Task, between, binary, pick
 from generators.series.margins import Margins
-from generators.series.windows import Windows
+from generators.series.windows import Told, Windows
 from generators.threads import single_thread
 
 HELD_OUT = 1000  # held-out series that are looked at, at most
@@ -32,7 +32,6 @@ FACTORS = (1, 2, 4, 8, 16, 32)
 SERIES_A_FACTOR = 4  # series that there are for each factor
 SERIES_A_COMPONENT = 12
 MOST_COMPONENTS = 64
-SWEEPS = 20  # of classes that stay, before a series is drawn
 JUDGED = 2000  # series that are drawn to set frequencies right, about
 
 
@@ -54,10 +53,10 @@ class WindowMixture(nn.Module):
         whole(components=components, factors=factors, passes=passes)
         self.layout, self.basis, self.passes = layout, basis, passes
         self.components, self.factors = components, factors
-        self.windows, self.margins = Windows(layout), Margins(layout)
+        self.told, self.windows, self.margins = Told(layout.static), Windows(layout), Margins(layout)
         self.turned: list[int] = []  # fields of a step that are cosines
         self.curve: list[dict] = []
-        for name, shape in (("log_pi", (1,)), ("lines", (1, 1, 1)), ("noise", (1, 1))):
+        for name, shape in (("gate", (1, 1)), ("lines", (1, 1, 1)), ("noise", (1, 1))):
             self.register_buffer(name, torch.zeros(shape, dtype=torch.double))
 
     @torch.no_grad()
@@ -66,6 +65,7 @@ class WindowMixture(nn.Module):
     ) -> WindowMixture:
         """Tries the sizes asked for, keeps the best on held_out. checkpoint: not used, a fit takes seconds or a few minutes"""
         self.windows.fit(x)
+        self.told.fit(x.static, *self.windows.rows(x))
         held_out = held_out[torch.randperm(len(held_out), generator=rng)[:HELD_OUT]]
         with single_thread():
             best = self._basis(x, held_out, rng, log)
@@ -76,7 +76,7 @@ class WindowMixture(nn.Module):
                 best = tried
             self.curve[best.note]["chosen"] = True
             self.turned = best.task.turned
-            self.log_pi, self.lines, self.noise = best.parts.log_pi, best.parts.lines, best.parts.noise
+            self.gate, self.lines, self.noise = best.parts.gate, best.parts.lines, best.parts.noise
             self._settle(x, rng)
         return self
 
@@ -122,25 +122,21 @@ class WindowMixture(nn.Module):
 
     def _known(self, x: Sequences, turned: list[int], rng: torch.Generator) -> Known:
         rows, mask = self.windows.rows(x)
-        return self._dense(rows, mask, turned, rng)
-
-    def _dense(self, rows: Tensor, mask: Tensor, turned: list[int], rng: torch.Generator) -> Known:
         at = self.windows.discrete
         low, high = self.windows.interval(rows[:, at])
         low, high = torch.where(mask[:, at], low, -math.inf), torch.where(mask[:, at], high, math.inf)
         rows = self._turn(rows, turned)
         rows[:, at] = between(low, high, torch.zeros(()), torch.ones(()), rng)
-        return Known(rows, mask, low, high)
+        return Known(rows, mask, self.told(x.static), low, high)
 
     def _turn(self, rows: Tensor, turned: list[int], back: bool = False) -> Tensor:
         """Fields of a step to cosines and back."""
         if not turned:
             return rows
-        static, steps = self.windows.static, self.layout.longest
-        wide = rows[:, static:].reshape(len(rows), steps, len(self.layout.step)).clone()
-        c = _cosines(steps)
+        wide = rows.reshape(len(rows), self.layout.longest, len(self.layout.step)).clone()
+        c = _cosines(self.layout.longest)
         wide[:, :, turned] = torch.einsum("ts,nsf->ntf", c.t() if back else c, wide[:, :, turned])
-        return torch.cat([rows[:, :static], wide.flatten(1)], 1)
+        return wide.flatten(1)
 
     @torch.no_grad()
     def sample(self, static: Tensor, lengths: Tensor, *, rng: torch.Generator) -> Tensor:
@@ -154,17 +150,14 @@ class WindowMixture(nn.Module):
 
     def _rows(self, static: Tensor, rng: torch.Generator) -> Tensor:
         """Numbers (n, D) of series of which this stays, as long as can be."""
-        parts, at = Parts(self.log_pi, self.lines, self.noise), self.windows.discrete
-        known = self._dense(*self.windows.given(static), [], rng)
-        for _ in range(SWEEPS if known.mask[:, at].any() else 1):
-            k, f = draw_factors(known, parts, rng)
-            redraw(known, at, parts, k, f, rng)
-        k, f = draw_factors(known, parts, rng)
-        z = torch.empty_like(known.x)
-        for j in range(len(parts.log_pi)):
+        parts, told = Parts(self.gate, self.lines, self.noise), self.told(static)
+        k = pick(parts.log_pi(told).exp(), rng)
+        both = torch.cat([told, torch.randn(len(told), parts.factors, generator=rng, dtype=torch.double)], 1)
+        z = torch.empty(len(told), len(self.windows), dtype=torch.double)
+        for j in range(len(parts.gate)):
             rows = (k == j).nonzero()[:, 0]
             noise = torch.randn(len(rows), z.shape[1], generator=rng, dtype=torch.double)
-            z[rows] = parts.lines[j, :, 0] + f[rows] @ parts.lines[j, :, 1:].t() + noise * parts.noise[j].sqrt()
+            z[rows] = both[rows] @ parts.lines[j].t() + noise * parts.noise[j].sqrt()
         return self._turn(z, self.turned, back=True)
 
     def _settle(self, x: Sequences, rng: torch.Generator) -> None:
@@ -190,8 +183,9 @@ class WindowMixture(nn.Module):
 
     def restore(self, structure: dict, tensors: dict[str, Tensor]) -> WindowMixture:
         self.curve, self.turned = structure["curve"], structure["turned"]
-        for name in ("log_pi", "lines", "noise"):
+        for name in ("gate", "lines", "noise"):
             setattr(self, name, torch.zeros_like(tensors[name]))
+        self.told.turn = torch.zeros_like(tensors["told.turn"])
         self.load_state_dict(tensors)
         return self
 

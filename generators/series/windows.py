@@ -1,4 +1,4 @@
-"""Windows: a series as one row of numbers, what stays and then step after step, with nothing where it has ended or a field does not count.
+"""Windows: a series as one row of numbers, step after step, with nothing where it has ended or a field does not count; and what stays as numbers.
 
 A class is an interval of a standard normal, as wide as the class is frequent; classes that have no order of their own are ordered by
 the numbers they come with, so that neighbours are alike.
@@ -15,62 +15,82 @@ from torch import Tensor, nn
 
 from generators.layout import Layout, Sequences, SeriesLayout, moments
 
+MOST_TOLD = 32  # numbers of what stays, at most
+RIDGE = 10.0  # series' worth of belief that what stays says nothing
 LIMIT = 6.0  # of a standard normal, how far out a number may be
 
 
-class Windows(nn.Module):
-    """Rows x (n, D), D = static fields + longest series * fields of a step, with a mask of the same shape: where something is.
+class Told(nn.Module):
+    """What stays, rows (n, fields), as numbers (n, r): 1, then numbers as they are and classes as 0 or 1, of many of them those combinations
+    that tell most of the steps. The first field, how long a series is, is a number too."""
 
-    ranks:      of every field (static first), its classes' places in the order; empty for a number
+    def __init__(self, layout: Layout):
+        super().__init__()
+        self.layout = layout
+        self.register_buffer("turn", torch.zeros(0, 0, dtype=torch.double))  # (numbers, r - 1)
+
+    def fit(self, static: Tensor, rows: Tensor, mask: Tensor) -> Told:
+        """static (n, fields), rows and mask (n, D) of the steps."""
+        wide = self._wide(static)
+        self.turn = torch.eye(wide.shape[1], dtype=torch.double)
+        if wide.shape[1] > MOST_TOLD:
+            away, seen = wide - wide.mean(0), rows * mask
+            line = torch.linalg.solve(away.t() @ away + RIDGE * self.turn, away.t() @ (seen - seen.mean(0)))
+            self.turn = torch.linalg.svd(line, full_matrices=False)[0][:, :MOST_TOLD].contiguous()
+        return self
+
+    def forward(self, static: Tensor) -> Tensor:
+        return nn.functional.pad(self._wide(static) @ self.turn, (1, 0), value=1.0)
+
+    def _wide(self, static: Tensor) -> Tensor:
+        out, on = [], self.layout.active(static)
+        for i, field in enumerate(self.layout.fields):
+            value = static[:, i].double()
+            if i == 0 and field.classes > 1:
+                out.append((value / (field.classes - 1) - 0.5)[:, None] * 2)
+            elif field.classes > 1:
+                out.append(nn.functional.one_hot(value.long(), field.classes).double() * on[:, i : i + 1])
+            elif not field.classes:
+                out.append((value * on[:, i])[:, None])
+        return torch.cat([static.new_zeros(len(static), 0, dtype=torch.double), *out], 1)
+
+
+class Windows(nn.Module):
+    """Rows x (n, D), D = longest series * fields of a step, with a mask of the same shape: where something is.
+
+    ranks:      of every field, its classes' places in the order; empty for a number
     thresholds: of every field the ends of its classes' intervals, (classes + 1,); empty for a number
     """
 
     def __init__(self, layout: SeriesLayout):
         super().__init__()
-        self.layout, self.fields = layout, (*layout.static.fields, *layout.step.fields)
-        self.static, self.steps = len(layout.static), layout.longest
-        of = [self._column(i) for i in range(len(self.fields))]
-        discrete = [c for c, f in zip(of, self.fields, strict=True) if f.classes]
-        self.register_buffer("discrete", torch.cat([torch.empty(0, dtype=torch.long), *discrete]).sort().values, persistent=False)
-        field = torch.empty(len(self), dtype=torch.long)
-        for i, c in enumerate(of):
-            field[c] = i
+        self.layout, self.steps = layout, layout.longest
+        field = torch.arange(len(layout.step)).repeat(self.steps)
         self.register_buffer("field", field, persistent=False)  # (D,): of which field a column is
-        self.ranks = nn.ParameterList([nn.Parameter(torch.arange(f.classes), requires_grad=False) for f in self.fields])
-        self.thresholds = nn.ParameterList([nn.Parameter(_ends(torch.ones(f.classes)), requires_grad=False) for f in self.fields])
+        self.register_buffer("discrete", torch.isin(field, torch.tensor(layout.step.discrete)).nonzero()[:, 0], persistent=False)
+        self.ranks = nn.ParameterList([nn.Parameter(torch.arange(f.classes), requires_grad=False) for f in layout.step.fields])
+        self.thresholds = nn.ParameterList([nn.Parameter(_ends(torch.ones(f.classes)), requires_grad=False) for f in layout.step.fields])
 
     def __len__(self) -> int:
         """D."""
-        return self.static + self.steps * len(self.layout.step)
-
-    def _column(self, i: int) -> Tensor:
-        """Columns of field i of all, static first."""
-        return torch.tensor([i]) if i < self.static else torch.arange(self.steps) * len(self.layout.step) + i
+        return len(self.field)
 
     def fit(self, x: Sequences) -> Windows:
         """Learns the order of classes and how frequent they are."""
-        for layout, rows, first in ((self.layout.static, x.static, 0), (self.layout.step, x.steps, self.static)):
-            order = _ordered(layout, rows, 1 if first == 0 else 0)
-            for i, rank in order.items():
-                self.ranks[first + i].data.copy_(rank)
-                shares = torch.bincount(rank[rows[:, i].long()], minlength=len(rank)).double() + 0.5
-                self.thresholds[first + i].data.copy_(_ends(shares))
+        for i, rank in _ordered(self.layout.step, x.steps).items():
+            self.ranks[i].data.copy_(rank)
+            shares = torch.bincount(rank[x.steps[:, i].long()], minlength=len(rank)).double() + 0.5
+            self.thresholds[i].data.copy_(_ends(shares))
         return self
 
     def rows(self, x: Sequences) -> tuple[Tensor, Tensor]:
         """x (n, D) double, numbers as they are and classes as their places in the order; mask (n, D) bool."""
-        static, steps = _placed(self.layout.static, x.static, self.ranks[: self.static]), _placed(self.layout.step, x.steps, self.ranks[self.static :])
+        values, on = _placed(self.layout.step, x.steps, self.ranks)
         n, fields = len(x), len(self.layout.step)
         wide, there = torch.zeros(n, self.steps, fields, dtype=torch.double), torch.zeros(n, self.steps, fields, dtype=torch.bool)
         whose, moment = torch.repeat_interleave(torch.arange(n), x.lengths), moments(x.lengths)
-        wide[whose, moment], there[whose, moment] = steps[0], steps[1]
-        return torch.cat([static[0], wide.flatten(1)], 1), torch.cat([static[1], there.flatten(1)], 1)
-
-    def given(self, static: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows of which only what stays is known."""
-        x, mask = _placed(self.layout.static, static, self.ranks[: self.static])
-        beyond = len(self) - self.static
-        return nn.functional.pad(x, (0, beyond)), nn.functional.pad(mask, (0, beyond))
+        wide[whose, moment], there[whose, moment] = values, on
+        return wide.flatten(1), there.flatten(1)
 
     def interval(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Places of the discrete columns (n, d) -> where their intervals begin and end, (n, d) each."""
@@ -82,22 +102,22 @@ class Windows(nn.Module):
 
     def steps_of(self, z: Tensor, lengths: Tensor) -> Tensor:
         """Rows of numbers z (n, D), of series so long -> steps (sum of lengths, fields)."""
-        wide = z[:, self.static :].reshape(len(z), self.steps, len(self.layout.step))
+        wide = z.reshape(len(z), self.steps, len(self.layout.step))
         whose = torch.repeat_interleave(torch.arange(len(z)), lengths)
         steps = wide[whose, moments(lengths)]
         out = steps.clamp(-LIMIT, LIMIT)
         for j, field in enumerate(self.layout.step.fields):
             if field.classes:
-                place = torch.bucketize(steps[:, j].contiguous(), self.thresholds[self.static + j].double()[1:-1])
-                out[:, j] = torch.argsort(self.ranks[self.static + j])[place].to(out.dtype)
+                place = torch.bucketize(steps[:, j].contiguous(), self.thresholds[j].double()[1:-1])
+                out[:, j] = torch.argsort(self.ranks[j])[place].to(out.dtype)
         return (out * self.layout.step.active(out)).float()
 
     def settle(self, steps: Tensor, z: Tensor, lengths: Tensor) -> None:
         """Moves the ends of intervals until rows of numbers z (n, D), of series so long, hold each class of a step as often as steps do."""
-        wide = z[:, self.static :].reshape(len(z), self.steps, len(self.layout.step))
+        wide = z.reshape(len(z), self.steps, len(self.layout.step))
         drawn = wide[torch.repeat_interleave(torch.arange(len(z)), lengths), moments(lengths)]
         for j in self.layout.step.discrete:
-            rank, ends = self.ranks[self.static + j], self.thresholds[self.static + j]
+            rank, ends = self.ranks[j], self.thresholds[j]
             held = torch.bincount(rank[steps[:, j].long()], minlength=len(rank)).double()
             shares = (held.cumsum(0) / held.sum())[:-1]
             ordered = drawn[:, j].sort().values
@@ -123,15 +143,14 @@ def _ends(weights: Tensor) -> Tensor:
     return ends.float()
 
 
-def _ordered(layout: Layout, rows: Tensor, kept: int) -> dict[int, Tensor]:
-    """Of every one-of-k field, places of its classes (classes,): by the first direction in which the numbers that they come with differ.
-    The first `kept` fields have an order of their own, and fields of two classes need none."""
+def _ordered(layout: Layout, rows: Tensor) -> dict[int, Tensor]:
+    """Of every one-of-k field, places of its classes (classes,): by the first direction in which the numbers that they come with differ."""
     numbers = rows[:, layout.ungated].double()
     out = {}
     for i in layout.discrete:
         k = layout.fields[i].classes
         out[i] = torch.arange(k)
-        if i < kept or k < 3 or not layout.ungated:
+        if k < 3 or not layout.ungated:
             continue
         code = rows[:, i].long()
         held = torch.bincount(code, minlength=k).double()
