@@ -108,6 +108,10 @@ class Sequences:
         which = which.nonzero()[:, 0] if which.dtype == torch.bool else which
         return Sequences(self.static[which], self.lengths[which], self.steps[positions(self.lengths, which)])
 
+    def beside(self, others: Sequences) -> Sequences:
+        """These, and then others."""
+        return Sequences(*(torch.cat([a, b]) for a, b in ((self.static, others.static), (self.lengths, others.lengths), (self.steps, others.steps))))
+
     def to(self, where: torch.device) -> Sequences:
         return Sequences(self.static.to(where), self.lengths.to(where), self.steps.to(where))
 

@@ -47,13 +47,14 @@ def dataset(name: str) -> pa.Table:
 
 
 def _fertility() -> pa.Table:
-    """Births per woman, by country and year, 1960 to 2011 (World Bank); a row for each year that is known or lies between such."""
+    """Births per woman, by country and every fifth year, 1960 to 2010 (World Bank; the years between are largely interpolated); a row for
+    each that is known or lies between such."""
     import pandas as pd
     from statsmodels.datasets import fertility
 
     wide = fertility.load_pandas().data.set_index("Country Name").filter(regex=r"^\d{4}$").apply(pd.to_numeric, errors="coerce")
     long = wide.rename_axis("country").reset_index().melt("country", var_name="year", value_name="births").astype({"year": "int64"})
-    long = long.sort_values(["country", "year"])
+    long = long[long.year % 5 == 0].sort_values(["country", "year"])
     by = long.groupby("country").births
     long = long[by.ffill().notna() & by.bfill().notna()]
     return pa.Table.from_pandas(long, preserve_index=False)

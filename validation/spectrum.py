@@ -36,11 +36,20 @@ def spectra(table: Table, name: str) -> np.ndarray:
         power = np.abs(np.fft.rfft(rows - rows.mean(1, keepdims=True))[:, 1:]) ** 2
         total = power.sum(1)
         moving = total > 1e-12 * np.maximum((rows**2).sum(1), 1e-300) * length
-        band = np.minimum(np.ceil(np.arange(1, power.shape[1] + 1) / length * 2 * BANDS).astype(int) - 1, BANDS - 1)
-        shares = np.zeros((len(chosen), BANDS))
-        np.add.at(shares.T, band, power.T)
+        shares = power @ _bands(length)
         out[chosen[moving]] = shares[moving] / total[moving, None]
     return out
+
+
+def _bands(length: int) -> np.ndarray:
+    """(frequencies of a series so long, BANDS): the part of each band's power that is each frequency's; one stands for those around it, as
+    far as half way to the next."""
+    middle = np.arange(1, length // 2 + 1) / length
+    low, high = middle - 0.5 / length, np.minimum(middle + 0.5 / length, 0.5)
+    low[0] = 0.0
+    ends = np.linspace(0, 0.5, BANDS + 1)
+    shared = np.minimum(high[:, None], ends[1:]) - np.maximum(low[:, None], ends[:-1])
+    return np.maximum(shared, 0) / (high - low)[:, None]
 
 
 def spectrum(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rare_below: int = 10) -> Score:

@@ -37,7 +37,7 @@ class Recurrent(Stepwise):
 
     def plan(self, n: int) -> Plan:
         few = max(3000 / max(n, 1), 1)
-        return Plan(passes=30 * few**0.5, batch=min(max(n // 30, 8), 64), rate=0.004, decay=few**0.4, patience=8)
+        return Plan(passes=30 * few**0.5, batch=min(max(n // 30, 8), 64), rate=0.004, decay=self.decay(), patience=8)
 
     def remember(self, width: int) -> None:
         self.gru, self.onward = nn.GRU(width, width, batch_first=True), nn.Linear(2 * width, width)

@@ -6,7 +6,7 @@ p(x | told) = sum_k softmax_k(G told) N(x_seen; M_k told, L_k L_k' + diag psi_k)
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -72,53 +72,64 @@ class Task:
 class Climbed:
     """A mixture that EM has fitted, as far as that helped held-out series. score: mean of rows, (held-out series,), nats."""
 
-    def __init__(self, task: Task, parts: Parts, base: Parts, strengths: list[Tensor], model: str, start: str):
-        """base: what components are drawn toward; strengths: how much, each of all lines (r + q,), of which the best is taken."""
-        self.task, self.base, self.model, self.start = task, base, model, start
-        found: list[tuple] = []
+    def __init__(self, task: Task, begin: Callable[[Known], tuple[Parts, Parts]], strengths: list[Tensor], model: str, start: str):
+        """begin: rows -> what EM starts from, and what components are drawn toward; strengths: how much, each of all lines (r + q,), of which
+        the best is taken."""
+        self.task, self.begin, self.model, self.start = task, begin, model, start
+        parts, base = begin(task.data)
+        self.score = -math.inf
         for strength in strengths:
-            tried = self._climb(parts, strength)
-            if found and tried[0] <= found[-1][0]:
+            rows, found, history = self._climb(parts, base, strength)
+            if max(history) <= self.score:
                 break
-            found.append(tried)
-        self.score, self.rows, self.parts, self.history = found[-1]
-        self.one_of_all = self.parts
+            self.score, self.rows, self.parts, self.history, self.strength = max(history), rows, found, history, strength
 
     @classmethod
     def one(cls, task: Task, q: int) -> Climbed:
         """One component of q factors, starting from principal directions of what is not told."""
-        line, belief = _told(task)
-        start = _principal(task.data, line, q)
-        base = Parts(start.gate, torch.zeros_like(start.lines), torch.full_like(start.noise, LITTLE))
-        strength = torch.cat([belief, torch.full((start.factors,), PRIOR, dtype=torch.double)])
-        return cls(task, start, base, [strength], f"one component of {q} factors", "principal directions")
+        belief = _belief(task)
+
+        def begin(data: Known) -> tuple[Parts, Parts]:
+            start = _principal(data, _told(data, belief, task.binary).lines[0], q)
+            return start, Parts(start.gate, torch.zeros_like(start.lines), torch.full_like(start.noise, LITTLE))
+
+        q = min(q, *task.data.x.shape)
+        strength = torch.cat([belief, torch.full((q,), PRIOR, dtype=torch.double)])
+        return cls(task, begin, [strength], f"one component of {q} factors", "principal directions")
 
     def split(self, k: int) -> Climbed:
-        """k components of as many factors: the one of all, cut into clusters of its factors, toward which they are drawn."""
-        start = _clusters(self.task.data, self.one_of_all, k, self.task.rng)
-        strengths = [torch.full((start.lines.shape[2],), s, dtype=torch.double) for s in STRENGTHS]
-        tried = Climbed(self.task, start, start, strengths, f"a mixture of {k} components of {start.factors} factors", "clusters")
-        tried.one_of_all = self.one_of_all
+        """k components of as many factors: one of all, cut into clusters of its factors, toward which they are drawn."""
+        one = getattr(self, "whole", self)
+
+        def begin(data: Known) -> tuple[Parts, Parts]:
+            start = _clusters(data, one.parts if data is self.task.data else one.again(data), k, self.task.rng)
+            return start, start
+
+        strengths = [torch.full((one.parts.lines.shape[2],), s, dtype=torch.double) for s in STRENGTHS]
+        tried = Climbed(self.task, begin, strengths, f"a mixture of {k} components of {one.parts.factors} factors", "clusters")
+        tried.whole = one
         return tried
 
-    def _climb(self, parts: Parts, strength: Tensor) -> tuple[float, Tensor, Parts, list[float]]:
-        best, waited, history = (-math.inf, None, parts), 0, []
-        for _ in range(self.task.passes):
-            task = self.task
-            parts = update(sums(task.data, task.discrete, parts, task.rng), self.base, strength, task.binary)
+    def _climb(self, parts: Parts, base: Parts, strength: Tensor) -> tuple[Tensor, Parts, list[float]]:
+        task, best, waited, history = self.task, (torch.empty(0), parts), 0, []
+        for _ in range(task.passes):
+            parts = update(sums(task.data, task.discrete, parts, task.rng), base, strength, task.binary)
             rows = held_out(task.held, task.discrete, parts, task.rng)
-            history.append(float(rows.mean()))
-            waited = 0 if history[-1] > best[0] + 1e-3 else waited + 1
-            if history[-1] > best[0]:
-                best = (history[-1], rows, parts)
+            score = float(rows.mean())
+            waited = 0 if not history or score > max(history) + 1e-3 else waited + 1
+            if not history or score > max(history):
+                best = (rows, parts)
+            history.append(score)
             if waited > PATIENCE:
                 break
         return (*best, history)
 
-    def surely_better(self, other: Climbed) -> bool:
-        """By more than a standard error of the difference over held-out series: else the simpler one is to be had."""
-        gain = self.rows - other.rows
-        return bool(gain.mean() > gain.std(correction=0) / len(gain) ** 0.5)
+    def again(self, data: Known) -> Parts:
+        """The same with other rows: as many passes, drawn toward as much."""
+        parts, base = self.begin(data)
+        for _ in range(1 + self.history.index(self.score)):
+            parts = update(sums(data, self.task.discrete, parts, self.task.rng), base, self.strength, self.task.binary)
+        return parts
 
 
 def posterior(known: Known, lines: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -261,23 +272,28 @@ def held_out(held: Known, at: Tensor, parts: Parts, rng: torch.Generator) -> Ten
     return (parts.log_pi(held.told) + torch.stack(out, 1)).logsumexp(1)
 
 
-def _told(task: Task) -> tuple[Tensor, Tensor]:
-    """Lines (D, r) of what is told alone, and the belief (r,) that it matters not, which measures best on held-out series."""
-    data, held, r, D = task.data, task.held, task.data.told.shape[1], task.data.x.shape[1]
-    nothing = Parts(torch.zeros(1, r, dtype=torch.double), torch.zeros(1, D, r, dtype=torch.double), torch.ones(1, D, dtype=torch.double))
-    seen, best = data.mask.double(), (-math.inf,)
+def _told(data: Known, strength: Tensor, binary: Tensor) -> Parts:
+    """One component of no factors: what is told alone. strength (r,)."""
+    r, seen = data.told.shape[1], data.mask.double()
     both = seen.t() @ (data.told[:, :, None] * data.told[:, None, :]).flatten(1)
     found = [(data.told.t() @ data.told, both, (seen * data.x).t() @ data.told, (seen * data.x**2).sum(0))]
+    nothing = torch.zeros(1, r, dtype=torch.double), torch.zeros(1, seen.shape[1], r, dtype=torch.double), torch.ones(1, seen.shape[1], dtype=torch.double)
+    return update(found, Parts(*nothing), strength, binary)
+
+
+def _belief(task: Task) -> Tensor:
+    """(r,): series' worth of belief that what is told says nothing, which measures best on held-out series."""
+    held, best = task.held, (-math.inf,)
     for belief in STRENGTHS:
-        strength = torch.full((r,), belief, dtype=torch.double)
+        strength = torch.full((held.told.shape[1],), belief, dtype=torch.double)
         strength[0] = PRIOR
-        line = update(found, nothing, strength, task.binary)
-        away = (held.x - held.told @ line.lines[0].t()) ** 2 / line.noise[0] + line.noise[0].log()
+        found = _told(task.data, strength, task.binary)
+        away = (held.x - held.told @ found.lines[0].t()) ** 2 / found.noise[0] + found.noise[0].log()
         score = -float((away * held.mask).sum())
         if score <= best[0]:
             break
-        best = score, line.lines[0], strength
-    return best[1:]
+        best = score, strength
+    return best[1]
 
 
 def _principal(data: Known, line: Tensor, q: int) -> Parts:

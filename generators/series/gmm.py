@@ -63,20 +63,22 @@ class WindowMixture(nn.Module):
     def fit(
         self, x: Sequences, held_out: Sequences, *, rng: torch.Generator, log: Callable[[str], None] = lambda line: None, checkpoint: Path | None = None
     ) -> WindowMixture:
-        """Tries the sizes asked for, keeps the best on held_out. checkpoint: not used, a fit takes seconds or a few minutes"""
+        """Tries the sizes asked for, and learns again, of all series, with those that are best on held_out. checkpoint: not used, a fit is short"""
         self.windows.fit(x)
         self.told.fit(x.static, *self.windows.rows(x))
-        held_out = held_out[torch.randperm(len(held_out), generator=rng)[:HELD_OUT]]
+        judged = held_out[torch.randperm(len(held_out), generator=rng)[:HELD_OUT]]
         with single_thread():
-            best = self._basis(x, held_out, rng, log)
+            best = self._basis(x, judged, rng, log)
             for k in self._counts(len(x)):
                 tried = self._noted(best.split(k), log)
-                if not (tried.surely_better(best) or self.components == k):
+                if not (tried.score > best.score or self.components == k):
                     break
                 best = tried
             self.curve[best.note]["chosen"] = True
             self.turned = best.task.turned
-            self.gate, self.lines, self.noise = best.parts.gate, best.parts.lines, best.parts.noise
+            x = x.beside(held_out)  # whatever was to be decided is
+            parts = best.again(self._known(x, self.turned, rng))
+            self.gate, self.lines, self.noise = parts.gate, parts.lines, parts.noise
             self._settle(x, rng)
         return self
 
@@ -95,7 +97,7 @@ class WindowMixture(nn.Module):
             task = Task(data, held, at, binary(data, at), turned, self.passes, own)
             for q in self._ranks(len(x)):
                 tried = self._noted(Climbed.one(task, q), log)
-                if best is not None and not tried.surely_better(best):
+                if best is not None and tried.score <= best.score:
                     break
                 best = tried
             found.append(best)

@@ -31,6 +31,7 @@ from generators.threads import single_thread
 WAVES = 6  # of doubling frequency, by which the network knows where in a series a step is
 STATIC_BINS = 16
 STEPS = 2**14  # whose probability is looked at together
+DECAYED = 20_000  # steps that are learned from with weights that decay at 1
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,13 @@ class Stepwise(Neural):
     """
 
     lags = 1  # steps before whose numbers are read
+    steps = DECAYED  # that are learned from, as long as nobody knows
 
     def __init__(self, layout: SeriesLayout, width: int | None, bins: int | None, dropout: float, asked: Mapping[str, Any]):
         super().__init__(layout, asked)
         whole(width=width, bins=bins), number(high=0.99, dropout=dropout)
         self.width, self.bins, self.dropout = width, bins, dropout
-        self.steps, self.smooth = 0, []
+        self.smooth: list[int] = []
 
     def fit(self, x: Sequences, held_out: Sequences, *, rng: torch.Generator, log: Callable[[str], None] = lambda line: None, checkpoint: Path | None = None):
         self.steps, self.smooth = len(x.steps), smooth(self.layout, x)
@@ -82,6 +84,10 @@ class Stepwise(Neural):
     def sizes(self, n: int) -> dict:
         few = self.steps < 20_000
         return {"width": self.width or (96 if few else 192), "bins": self.bins or min(max(self.steps // 50, 16), 128), "smooth": self.smooth}
+
+    def decay(self) -> float:
+        """Of weights: the more, the fewer steps there are to learn from."""
+        return max((DECAYED / self.steps) ** 0.4, 0.3)
 
     def build(self, width: int, bins: int, smooth: list[int]) -> None:
         layout = self.layout

@@ -56,7 +56,7 @@ class Latent(SetRight, Stepwise):
 
     def plan(self, n: int) -> Plan:
         few = max(3000 / max(n, 1), 1)
-        return Plan(passes=40 * few**0.5, batch=min(max(n // 30, 8), 64), rate=0.003, decay=few**0.4, patience=8)
+        return Plan(passes=40 * few**0.5, batch=min(max(n // 30, 8), 64), rate=0.003, decay=self.decay(), patience=8)
 
     def remember(self, width: int) -> None:
         self.encoder, self.summary = Residual(width, self.depth - 1, self.dropout), Residual(width, 1, self.dropout)
