@@ -1,10 +1,10 @@
 """Families of series side by side: `python benchmarks/series.py [--data pbc2 ecg5000] [--only hmm autoregressive] [--keep FOLDER]`.
 
 Needs LIKENESS_DATA, a folder with pbc2.csv and ecg5000.parquet. Two fifths of the subjects are held out. Everybody runs with the
-defaults, one after the other. Figures are those of the product's own judges (README: Checks); first what real series get: the
-held-out ones, and controls that need no generator: the training series themselves, copied, which every judge of likeness loves and
-every attack finds; pieces of other series put together (block bootstrap); and where all series are of one length, a mixture of
-Gaussians over principal directions of whole series, for each label that is frequent.
+defaults, one after the other; `--rare-below 2 --balance` asks for as many beats of every class that two hold. Figures are those of
+series_judges.py. First what real series get: the training series themselves, copied, which every judge of likeness loves; and
+controls that need no generator: pieces of other series put together (block bootstrap), and where all series are of one length, a
+mixture of Gaussians over principal directions of whole series, for each label that is frequent.
 """
 
 from __future__ import annotations
@@ -23,24 +23,20 @@ from sklearn.mixture import GaussianMixture
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.series_judges import FIGURES, figures
 from generators.data import Table
 from generators.registry import OF_SERIES
 from generators.synthesizer import Synthesizer
 from pipelines import sources
 from pipelines.config import Source
-from pipelines.gates import METRICS
 
 BLOCK, FREQUENT = 10, 30  # steps of a piece, and series of a label that a mixture is fitted to
+LABELLED = ("ecg5000",)  # whose target is a class of whole series
 DATA = {
     "pbc2": Source("series", "pbc2.csv", "status", "id", {"histologic": {"kind": "category"}}, "year"),
     "ecg5000": Source("series", "ecg5000.parquet", "beat", "recording", {}, "sample"),
 }
-SHOWN = {
-    "fidelity.detection": "detection", "fidelity.coverage": "coverage", "fidelity.shape": "shape", "fidelity.course": "course",
-    "fidelity.autocorrelation": "autocorrelation", "fidelity.spectrum": "spectrum", "fidelity.crosscorrelation": "cross-correlation",
-    "fidelity.dependence": "dependence", "fidelity.missingness": "missing", "fidelity.timing": "timing", "utility.target": "utility",
-    "privacy.membership": "membership", "privacy.copies": "copies",
-}  # fmt: skip
+MANY = 2000  # series that are drawn to see how what stays goes with what changes
 
 
 def halves(source: Source, data: Path, seed: int) -> tuple[Table, Table]:
@@ -89,8 +85,9 @@ def mixture(train: Table, seed: int) -> Table | None:
     return Table(pa.table([pa.array(columns[n]).cast(schema.arrow.field(n).type) for n in schema.arrow.names], schema=schema.arrow), schema)
 
 
-def line(name: str, figures: list[float], *seconds: float) -> str:
-    return f"| {name} | " + " | ".join([f"{v:.3f}" for v in figures] + [f"{s:.1f}" for s in seconds] + [""] * (2 - len(seconds))) + " |"
+def line(name: str, found: dict[str, float], *seconds: float) -> str:
+    cells = ["" if np.isnan(found[k]) else f"{found[k]:.3f}" for k in FIGURES]
+    return f"| {name} | " + " | ".join([*cells, *(f"{s:.1f}" for s in seconds), *[""] * (2 - len(seconds))]) + " |"
 
 
 def keep(folder: Path | None, name: str, part: str, table: Table) -> None:
@@ -103,29 +100,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="*", default=list(DATA), choices=list(DATA))
     parser.add_argument("--only", nargs="*", default=list(OF_SERIES), choices=list(OF_SERIES))
+    parser.add_argument("--seed", type=int, default=0, help="of the split")
+    parser.add_argument("--rare-below", type=int, default=10)
+    parser.add_argument("--balance", action="store_true", help="draw as many series of every label")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where train, holdout and every synthetic dataset stay")
     asked = parser.parse_args()
     if not os.environ.get("LIKENESS_DATA"):
         sys.exit("LIKENESS_DATA is not set, expected a folder with the real series")
     for name in asked.data:
-        train, holdout = halves(DATA[name], Path(os.environ["LIKENESS_DATA"]), 0)
+        train, holdout = halves(DATA[name], Path(os.environ["LIKENESS_DATA"]), asked.seed)
+        schema, label = train.schema, train.schema.target if name in LABELLED else None
+
+        def judged(made: Table, many: Table | None = None, train=train, holdout=holdout, schema=schema, label=label) -> dict[str, float]:
+            frames = (t.values.to_pandas() for t in (train, holdout, made))
+            return figures(*frames, schema.subject, schema.time, label, many and many.values.to_pandas())
+
         print(f"\n{name}: {len(train.lengths)} subjects to learn from, {len(holdout.lengths)} held out, {os.cpu_count()} cores\n")
-        print(f"| | {' | '.join(SHOWN.values())} | fit s | draw s |\n|{'---|' * (len(SHOWN) + 3)}", flush=True)
-        copied = [METRICS[m](train, holdout, train) for m in SHOWN]
-        print(line("held-out series", [s.yardstick for s in copied]) + "\n" + line("training series, copied", [s.value for s in copied]), flush=True)
+        print(f"| | {' | '.join(FIGURES)} | fit s | draw s |\n|{'---|' * (len(FIGURES) + 3)}", flush=True)
+        print(line("training series, copied", judged(train)), flush=True)
         for control, made in (("pieces of other series", pieces(train, np.random.default_rng(0))), ("Gaussians over series", mixture(train, 0))):
             if made is not None:
-                print(line(control, [METRICS[m](train, holdout, made).value for m in SHOWN]), flush=True)
+                print(line(control, judged(made)), flush=True)
                 keep(asked.keep, name, control.replace(" ", "-"), made)
         for part, table in (("train", train), ("holdout", holdout)):
             keep(asked.keep, name, part, table)
         for family in asked.only:
             begin = time.monotonic()
-            model = Synthesizer(family).fit(train, avoid=holdout)
+            model = Synthesizer(family, rare_below=asked.rare_below).fit(train, avoid=holdout)
             fitted = time.monotonic()
-            made = model.sample(len(train.lengths))
+            made = model.sample(len(train.lengths), balance=label if asked.balance else None)
             drawn = time.monotonic()
-            print(line(family, [METRICS[m](train, holdout, made).value for m in SHOWN], fitted - begin, drawn - fitted), flush=True)
+            print(line(family, judged(made, model.sample(MANY, seed=1)), fitted - begin, drawn - fitted), flush=True)
             keep(asked.keep, name, family, made)
 
 

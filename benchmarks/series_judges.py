@@ -7,8 +7,8 @@ marginal_err  mean Kolmogorov-Smirnov distance of the values of a number
 length_err    Kolmogorov-Smirnov distance of the numbers of steps
 gap_err       the same of the distances between steps
 null_err      largest difference of a column's share of nothing
-static_err    largest difference of how what stays and what changes go together: of the mixed-type correlations (Pearson's r, the correlation
-              ratio, Cramer's V) of columns that stay with columns of the steps
+static_err    largest difference, from the training series, of the mixed-type correlations (Pearson's r, the correlation ratio, Cramer's V) of
+              columns that stay with columns that change
 tstr          balanced accuracy, on held-out series, of boosted trees that learned a label from summaries of synthetic ones
 nearest       share of synthetic series nearer to a training series than to any of as many held-out ones; 0.5 is chance
 
@@ -58,8 +58,10 @@ class Panel:
         return self.groups[self.label].first().astype(str).to_numpy()
 
 
-def figures(train: pd.DataFrame, holdout: pd.DataFrame, synthetic: pd.DataFrame, subject: str, time: str, label: str | None = None) -> dict[str, float]:
-    """All FIGURES of some synthetic series; tstr is nan where there is no label."""
+def figures(
+    train: pd.DataFrame, holdout: pd.DataFrame, synthetic: pd.DataFrame, subject: str, time: str, label: str | None = None, many: pd.DataFrame | None = None
+) -> dict[str, float]:
+    """All FIGURES of some synthetic series; tstr is nan where there is no label. many: more of them, so that static_err is not that of chance."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # means of nothing, correlations of what is constant
         a, b, s = (Panel(frame, subject, time, label) for frame in (train, holdout, synthetic))
@@ -75,7 +77,7 @@ def figures(train: pd.DataFrame, holdout: pd.DataFrame, synthetic: pd.DataFrame,
             "length_err": float(ks_2samp(b.lengths, s.lengths).statistic),
             "gap_err": float(ks_2samp(b.gaps, s.gaps).statistic),
             "null_err": float((b.frame.isna().mean() - s.frame.isna().mean()).abs().max()),
-            "static_err": _goes_together(b, s, stays),
+            "static_err": _goes_together(a, Panel(many, subject, time, label) if many is not None else s, stays),
             "tstr": _useful(fake, s.labels, real, b.labels) if label else float("nan"),
             "nearest": _nearer(rows, real, fake),
         }
@@ -102,22 +104,12 @@ def _summary(series: np.ndarray) -> np.ndarray:
         moves, power = np.diff(x), np.abs(np.fft.rfft(x - x.mean())) ** 2
         power = power / max(power.sum(), 1e-12)
         high = x > x.mean()
-        moments = [
-            x.mean(),
-            x.std(),
-            x.min(),
-            x.max(),
-            np.median(x),
-            np.nan_to_num(skew(x)),
-            np.nan_to_num(kurtosis(x)),
-            x[0],
-            x[-1],
-            x.argmax() / len(x),
-            x.argmin() / len(x),
-        ]
+        moments = [x.mean(), x.std(), x.min(), x.max(), np.median(x), *np.nan_to_num([skew(x), kurtosis(x)])]
+        ends = [x[0], x[-1], x.argmax() / len(x), x.argmin() / len(x)]
         moved = [moves.std(), np.abs(moves).max(), np.abs(moves).mean(), (high[1:] != high[:-1]).mean()]
         turns = [power @ np.arange(len(power)) / len(power), power[: max(len(power) // 8, 1)].sum()]
-        out.append(np.array([*moments, *moved, *turns, *(part.mean() for part in np.array_split(x, 3)), *np.nan_to_num(_autocorrelation(x, 8)[[0, 1, 3, 7]])]))
+        thirds, lags = [part.mean() for part in np.array_split(x, 3)], np.nan_to_num(_autocorrelation(x, 8)[[0, 1, 3, 7]])
+        out.append(np.array([*moments, *ends, *moved, *turns, *thirds, *lags]))
     if series.shape[1] > 1:
         together = np.corrcoef(np.nan_to_num(series).T) if len(series) > 1 else np.zeros((series.shape[1],) * 2)
         out.append(np.nan_to_num(together[np.triu_indices(series.shape[1], 1)]))

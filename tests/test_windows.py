@@ -77,7 +77,7 @@ def test_em_never_lowers_the_likelihood_but_for_its_prior():
 def test_one_component_recovers_a_covariance():
     true = parts(8, 2, seed=5)
     x = np.random.default_rng(3).multivariate_normal(*dense(true), size=4000)
-    task = Task(known(x[:3000]), known(x[3000:]), NONE, torch.zeros(8, dtype=torch.bool), [], 60, rng())
+    task = Task(known(x[:3000]), known(x[3000:]), NONE, torch.zeros(8, dtype=torch.bool), [], torch.arange(8), 60, rng())
     found = dense(Climbed.one(task, 2).parts)[1]
     wanted = dense(true)[1]
     assert np.abs(found - wanted).max() < 0.12 * np.abs(wanted).max()

@@ -19,6 +19,7 @@ STRENGTHS = (3.0, 10.0, 30.0, 100.0, 300.0)  # rows' worth of belief that each o
 LOOKS = 16  # at the factors of a held-out row that has classes
 WIDER = 1.3  # than what is known of the factors, how much those looks are spread
 FIRM = 0.1  # added to the variance of what is told, so that it tells components apart less surely
+BEGUN = 10  # draws of numbers that stand for classes, given what is told alone, before all else
 PATIENCE = 3  # passes that may gain nothing
 
 
@@ -58,13 +59,15 @@ class Known:
 
 @dataclass(frozen=True)
 class Task:
-    """What is learned from, and what says how well: rows in one basis. turned: fields of a step that are cosines in it."""
+    """What is learned from, and what says how well: rows in one basis. turned: fields of a step that are cosines in it.
+    field (D,): of which field a column is a moment; -1 where it is none."""
 
     data: Known
     held: Known
     discrete: Tensor
     binary: Tensor
     turned: list[int]
+    field: Tensor
     passes: int
     rng: torch.Generator
 
@@ -90,8 +93,14 @@ class Climbed:
         belief = _belief(task)
 
         def begin(data: Known) -> tuple[Parts, Parts]:
-            start = _principal(data, _told(data, belief, task.binary).lines[0], q)
-            return start, Parts(start.gate, torch.zeros_like(start.lines), torch.full_like(start.noise, LITTLE))
+            found, base = _told(task, data, belief)
+            for _ in range(BEGUN if len(task.discrete) else 0):
+                nobody = torch.zeros(len(data.x), dtype=torch.long)
+                redraw(data, task.discrete, found, nobody, data.told[:, :0], task.rng)
+                found, base = _told(task, data, belief)
+            start = _principal(data, found.lines[0], q)
+            lines = torch.cat([base.lines, torch.zeros(1, len(task.field), start.factors, dtype=torch.double)], 2)
+            return start, Parts(start.gate, lines, torch.full_like(start.noise, LITTLE))
 
         q = min(q, *task.data.x.shape)
         strength = torch.cat([belief, torch.full((q,), PRIOR, dtype=torch.double)])
@@ -272,22 +281,34 @@ def held_out(held: Known, at: Tensor, parts: Parts, rng: torch.Generator) -> Ten
     return (parts.log_pi(held.told) + torch.stack(out, 1)).logsumexp(1)
 
 
-def _told(data: Known, strength: Tensor, binary: Tensor) -> Parts:
-    """One component of no factors: what is told alone. strength (r,)."""
+def _told(task: Task, data: Known, strength: Tensor) -> tuple[Parts, Parts]:
+    """One component of no factors, what is told alone; and what it is drawn toward: effects that all moments of a field have in common.
+    strength (r,)."""
     r, seen = data.told.shape[1], data.mask.double()
-    both = seen.t() @ (data.told[:, :, None] * data.told[:, None, :]).flatten(1)
-    found = [(data.told.t() @ data.told, both, (seen * data.x).t() @ data.told, (seen * data.x**2).sum(0))]
-    nothing = torch.zeros(1, r, dtype=torch.double), torch.zeros(1, seen.shape[1], r, dtype=torch.double), torch.ones(1, seen.shape[1], dtype=torch.double)
-    return update(found, Parts(*nothing), strength, binary)
+    both, cross = seen.t() @ (data.told[:, :, None] * data.told[:, None, :]).flatten(1), (seen * data.x).t() @ data.told
+    base = torch.zeros(1, len(both), r, dtype=torch.double)
+    for field in task.field.unique().tolist():
+        if field >= 0:
+            base[0, task.field == field, 1:] = _common(both.view(-1, r, r)[task.field == field], cross[task.field == field])
+    toward = Parts(torch.zeros(1, r, dtype=torch.double), base, torch.ones(1, len(both), dtype=torch.double))
+    return update([(data.told.t() @ data.told, both, cross, (seen * data.x**2).sum(0))], toward, strength, task.binary), toward
+
+
+def _common(both: Tensor, cross: Tensor) -> Tensor:
+    """(r - 1,): one effect of what is told on several columns, each of which has a level of its own. both (d, r, r), cross (d, r)."""
+    held, middle = both[:, 0, 0].clamp_min(1), both[:, 0, 1:]
+    within = (both[:, 1:, 1:] - middle[:, :, None] * middle[:, None, :] / held[:, None, None]).sum(0)
+    along = (cross[:, 1:] - cross[:, :1] * middle / held[:, None]).sum(0)
+    return torch.linalg.solve(within + PRIOR * len(both) * torch.eye(len(along), dtype=torch.double), along)
 
 
 def _belief(task: Task) -> Tensor:
-    """(r,): series' worth of belief that what is told says nothing, which measures best on held-out series."""
+    """(r,): series' worth of belief that what is told says the same at all moments, which measures best on held-out series."""
     held, best = task.held, (-math.inf,)
     for belief in STRENGTHS:
         strength = torch.full((held.told.shape[1],), belief, dtype=torch.double)
         strength[0] = PRIOR
-        found = _told(task.data, strength, task.binary)
+        found = _told(task, task.data, strength)[0]
         away = (held.x - held.told @ found.lines[0].t()) ** 2 / found.noise[0] + found.noise[0].log()
         score = -float((away * held.mask).sum())
         if score <= best[0]:

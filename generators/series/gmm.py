@@ -94,7 +94,8 @@ class WindowMixture(nn.Module):
             own = torch.Generator().manual_seed(seed)
             data, held = self._known(x, turned, own), self._known(held_out, turned, own)
             at, best = self.windows.discrete, None
-            task = Task(data, held, at, binary(data, at), turned, self.passes, own)
+            field = torch.where(torch.isin(self.windows.field, torch.tensor(turned)), -1, self.windows.field)
+            task = Task(data, held, at, binary(data, at), turned, field, self.passes, own)
             for q in self._ranks(len(x)):
                 tried = self._noted(Climbed.one(task, q), log)
                 if best is not None and tried.score <= best.score:
