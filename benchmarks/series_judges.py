@@ -47,7 +47,7 @@ class Panel:
         x = self.frame[self.numbers].to_numpy(dtype=float, na_value=np.nan)
         self.series = np.split(x, np.cumsum(self.lengths)[:-1])
         t = self.frame[time]
-        self.times = (t if number(t) else t.astype("int64")).to_numpy(float)
+        self.times = (t if number(t) else pd.to_datetime(t, utc=True).astype("datetime64[us, UTC]").astype("int64")).to_numpy(float)
 
     @property
     def gaps(self) -> np.ndarray:
@@ -64,7 +64,7 @@ def figures(
     """All FIGURES of some synthetic series; tstr is nan where there is no label. many: more of them, so that static_err is not that of chance."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # means of nothing, correlations of what is constant
-        a, b, s = (Panel(frame, subject, time, label) for frame in (train, holdout, synthetic))
+        a, b, s = (Panel(frame[list(train)], subject, time, label) for frame in (train, holdout, synthetic))
         scale = np.maximum(np.nanstd(np.concatenate(b.series), 0), 1e-9)
         rows, real, fake = (np.stack([_summary(x / scale) for x in p.series]) for p in (a, b, s))
         steps = [np.concatenate(p.series) for p in (b, s)]
@@ -77,7 +77,7 @@ def figures(
             "length_err": float(ks_2samp(b.lengths, s.lengths).statistic),
             "gap_err": float(ks_2samp(b.gaps, s.gaps).statistic),
             "null_err": float((b.frame.isna().mean() - s.frame.isna().mean()).abs().max()),
-            "static_err": _goes_together(a, Panel(many, subject, time, label) if many is not None else s, stays),
+            "static_err": _goes_together(a, Panel(many[list(train)], subject, time, label) if many is not None else s, stays),
             "tstr": _useful(fake, s.labels, real, b.labels) if label else float("nan"),
             "nearest": _nearer(rows, real, fake),
         }

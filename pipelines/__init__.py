@@ -11,12 +11,15 @@ from typing import Any
 def read(source: Any, **options: Any):
     """A Table from a path, glob, folder, URL, scikit-learn dataset or a pandas DataFrame.
 
-    options: target, subject, columns ({name: {kind: ...}}) as in flows.yaml.
+    options: target, subject, columns ({name: {kind: ...}}) as in flows.yaml; of series also subject and time, or window (steps) and stride.
+    Raises DataError for what cannot be read so.
     """
     from pathlib import Path
 
     from pipelines import reading, sources
     from pipelines.config import Source
+
+    sources.check(options)
 
     if hasattr(source, "columns") and hasattr(source, "dtypes"):
         import pyarrow as pa

@@ -25,6 +25,8 @@ def timed(values: pa.Table, time: str | None) -> None:
     kind = column.type
     if is_text(kind):
         wrong = sum(not _parses(v) for v in column.drop_null().to_pylist())
+        if not wrong:
+            raise DataError(f"time: column {time!r} holds times as text, expected a column of dates or timestamps (pandas.to_datetime makes one)")
         raise DataError(f"time: column {time!r} is text, of which {wrong} of {len(column)} values are no date or time; expected numbers, dates or timestamps")
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_date(kind) or pa.types.is_timestamp(kind)):
         raise DataError(f"time: column {time!r} is of type {kind}, expected numbers, dates or timestamps")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +24,20 @@ MOST = 1e150  # of a number, so that its square is one too
 def load(source: Source, *, root: Path = Path()) -> Table:
     """Read a source whole, find the kind of each of its columns, and refuse what cannot be learned from."""
     return of_values(read(source, root=root), source)
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """Raises DataError for options of series that do not go together, or are out of range."""
+    for name, least in (("window", 3), ("stride", 1)):
+        found = options.get(name)
+        if found is not None and (not isinstance(found, int) or isinstance(found, bool) or found < least):
+            raise DataError(f"{name}: found {found!r}, expected a whole number from {least}")
+    if options.get("stride") and not options.get("window"):
+        raise DataError("stride: found without window:, expected both, or neither")
+    if options.get("window") and options.get("subject"):
+        raise DataError("window: found beside subject:, expected one or the other: a window cuts one long series")
+    if options.get("time") and not (options.get("subject") or options.get("window")):
+        raise DataError("time: found alone, expected subject: beside it, or window: for one long series")
 
 
 def of_values(values: pa.Table, source: Source) -> Table:

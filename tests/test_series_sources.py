@@ -3,6 +3,7 @@
 import datetime as dt
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -162,6 +163,21 @@ def test_windows_of_bad_times(tmp_path, time, words):
         sources.load(Source("series", str(tmp_path / "p.parquet"), window=10, stride=1, time="t"))
     with pytest.raises(DataError, match="window: found 800, expected at most the 700 rows"):
         sources.load(Source("series", str(tmp_path / "p.parquet"), window=800))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"window": 2}, "window: found 2, expected a whole number from 3"), ({"window": "24"}, "window: found '24'"),
+        ({"window": 9, "stride": 0}, "stride: found 0"),
+        ({"time": "t"}, "time: found alone"), ({"subject": "x", "window": 9}, "beside subject"), ({"stride": 2}, "without window"),
+        ({"subject": "x", "time": "day"}, "'day' holds times as text"),
+    ],
+)  # fmt: skip
+def test_series_from_a_notebook_are_asked_for_rightly(options, words):
+    frame = pd.DataFrame({"t": range(120), "x": np.sin(np.arange(120)), "day": ["2020-01-31"] * 120})
+    with pytest.raises(DataError, match=words):
+        read(frame, **options)
 
 
 def test_series_that_ship_inside_statsmodels():

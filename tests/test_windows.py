@@ -132,11 +132,11 @@ def test_components_are_told_apart_by_what_stays_as_by_bayes_rule():
     """Two Gaussians of one covariance over what is told: the gate is p(component | told)."""
     rng_ = np.random.default_rng(4)
     which = rng_.random(200_000) < 0.3
-    told = np.column_stack([np.ones(len(which)), rng_.normal(size=(len(which), 2)) + np.outer(which, [1.5, -0.5])])
+    told = np.column_stack([np.ones(len(which)), rng_.normal([4.0, -3.0], size=(len(which), 2)) + np.outer(which, [1.5, -0.5])])
     share = torch.from_numpy(np.column_stack([~which, which]).astype(float))
     told = torch.from_numpy(told)
     gate = _gate(torch.einsum("nk,ni,nj->kij", share, told, told), 1e-9)
-    own = torch.tensor([[0.0, 0.0], [1.5, -0.5]], dtype=torch.double)
+    own = torch.tensor([[4.0, -3.0], [5.5, -3.5]], dtype=torch.double)
     wanted = (-0.5 * ((told[:200, None, 1:] - own) ** 2).sum(2) / (1 + FIRM) + torch.tensor([0.7, 0.3]).log()).softmax(1)
     assert torch.allclose((told[:200] @ gate.t()).softmax(1), wanted, atol=0.02)
 
@@ -153,6 +153,21 @@ def test_many_classes_that_stay_are_told_by_those_combinations_that_matter():
     assert found.shape == (4000, 1 + 6)  # as many as there are numbers to be told of
     left = rows - found @ torch.linalg.lstsq(found, rows).solution
     assert float(left.var() / rows.var()) < 0.05
+
+
+@pytest.mark.parametrize("basis", ["steps", "cosines"])
+def test_one_coefficient_of_many_that_what_stays_tells_of_is_found(basis):
+    """Sixty classes of five series each say the level of thirty steps, and nothing else."""
+    rng_ = np.random.default_rng(6)
+    group, level = np.repeat(np.arange(60), 5), rng_.normal(size=60)
+    steps = level[group, None] + 0.3 * rng_.normal(size=(300, 1)) + 0.3 * rng_.normal(size=(300, 30))
+    static = torch.from_numpy(np.column_stack([np.zeros(300), group])).float()
+    layout = SeriesLayout(Layout((Field(1), Field(60))), Layout((Field(),)), ((30, 30),))
+    x = Sequences(static, torch.full((300,), 30), torch.from_numpy(steps.reshape(-1, 1) / steps.std()).float())
+    order = torch.randperm(300, generator=rng())
+    model = WindowMixture(layout, basis=basis).fit(x[order[:250]], x[order[250:]], rng=rng())
+    made = model.sample(static.repeat(10, 1), torch.full((3000,), 30), rng=rng(1)).view(10, 300, 30).mean((0, 2)).view(60, 5).mean(1)
+    assert np.corrcoef(made, level)[0, 1] > 0.9
 
 
 def test_what_stays_tells_of_the_steps():

@@ -13,6 +13,7 @@ SHARES = (0.1, 0.5, 0.9)
 
 def mean_of(figures: np.ndarray, least: int) -> list[float | None]:
     """Means of the columns of (subjects, figures) with gaps, where at least so many subjects have one."""
+    figures = np.where(np.isfinite(figures), figures, np.nan)
     held = (~np.isnan(figures)).sum(0)
     return [float(np.nanmean(column)) if n >= least else None for column, n in zip(figures.T, held, strict=True)]
 

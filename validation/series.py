@@ -65,7 +65,7 @@ def _again(table: Table, rng: np.random.Generator) -> np.ndarray:
 
 
 def autocorrelations(table: Table, name: str) -> np.ndarray:
-    """(subjects, LAGS): of each series, NaN where it is too short or does not move."""
+    """(subjects, LAGS): of each series, NaN where it is too short, infinite where it does not move."""
     x, whose, n = numbers(table, name), table.subjects, len(table.lengths)
     there = ~np.isnan(x)
     x, whose = x[there], whose[there]
@@ -77,6 +77,7 @@ def autocorrelations(table: Table, name: str) -> np.ndarray:
         pair = whose[lag:] == whose[:-lag]
         product = np.bincount(whose[lag:][pair], (away[lag:] * away[:-lag])[pair], n) / np.maximum(held - lag, 1)
         use = (held > lag + 2) & (power > 1e-12 * np.maximum(held, 1))
+        out[(held > lag + 2) & ~use, lag - 1] = np.inf
         out[use, lag - 1] = product[use] / (power / np.maximum(held, 1))[use]
     return out
 
@@ -96,18 +97,28 @@ def autocorrelation(train: Table, holdout: Table, synthetic: Table, *, seed: int
 
 
 def _of_means(a: np.ndarray, b: np.ndarray) -> Measure:
-    """Mean difference of the weighted means of the rows of two matrices (subjects, figures) with gaps."""
-
-    def mean(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        there = ~np.isnan(x)
-        held = weight @ there
-        return np.divide(weight @ np.where(there, x, 0.0), held, out=np.full(x.shape[1], np.nan), where=held > 0)
+    """Mean difference of the weighted means of the rows of two matrices (subjects, figures) with gaps: 1 where b has none and a has; more where
+    fewer of one's rows have any."""
 
     def distance(wa: np.ndarray, wb: np.ndarray) -> float:
-        apart = np.abs(mean(a, wa) - mean(b, wb))
-        return float(np.nanmean(apart)) if np.isfinite(apart).any() else float("nan")
+        real, other = mean(a, wa), mean(b, wb)
+        apart = np.minimum(np.where(np.isnan(other), 1.0, np.abs(real - other)), 1.0)[~np.isnan(real)]
+        return 1 - held_alike(a, wa, b, wb) * (1 - float(apart.mean())) if len(apart) else float("nan")
 
     return distance
+
+
+def mean(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """(figures,): weighted means of the columns of x (subjects, figures), NaN where nobody has one."""
+    there = np.isfinite(x)
+    held = weight @ there
+    return np.divide(weight @ np.where(there, x, 0.0), held, out=np.full(x.shape[1], np.nan), where=held > 0)
+
+
+def held_alike(a: np.ndarray, wa: np.ndarray, b: np.ndarray, wb: np.ndarray) -> float:
+    """The smaller by the larger share of series that move, of those that are long enough; 0 where none of one's is."""
+    shares = [w @ np.isfinite(x[:, 0]) / max(w @ ~np.isnan(x[:, 0]), 1e-9) for x, w in ((a, wa), (b, wb))]
+    return float(min(shares) / max(shares)) if max(shares) > 0 else 1.0
 
 
 def crosscorrelation(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rare_below: int = 10) -> Score:

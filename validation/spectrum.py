@@ -15,7 +15,7 @@ from generators.data import Table
 from validation.courses import mean_of
 from validation.features import numbers
 from validation.score import Score
-from validation.series import Measure, judged
+from validation.series import Measure, held_alike, judged, mean
 from validation.summary import changing
 
 BANDS, LEAST = 12, 8  # bands of frequency, and steps of a series that has a spectrum
@@ -24,7 +24,7 @@ FAINT = 1e-6  # share of a series' power that is none
 
 def spectra(table: Table, name: str) -> np.ndarray:
     """(subjects, BANDS): the share of its power that each series has in equal bands of frequency up to half a turn a step; NaN where it
-    has fewer than LEAST values, or does not move. Steps without a value are left out."""
+    has fewer than LEAST values, infinite where it does not move. Steps without a value are left out."""
     x, whose, n = numbers(table, name), table.subjects, len(table.lengths)
     there = ~np.isnan(x)
     x, whose = x[there], whose[there]
@@ -34,9 +34,11 @@ def spectra(table: Table, name: str) -> np.ndarray:
         chosen = np.flatnonzero(held == length)
         rows = x[start[chosen][:, None] + np.arange(length)]
         power = np.abs(np.fft.rfft(rows - rows.mean(1, keepdims=True))[:, 1:]) ** 2
+        power[:, -1] /= 1 if length % 2 else 2  # half a turn a step has no negative twin
         total = power.sum(1)
         moving = total > 1e-12 * np.maximum((rows**2).sum(1), 1e-300) * length
         shares = power @ _bands(length)
+        out[chosen[~moving]] = np.inf
         out[chosen[moving]] = shares[moving] / total[moving, None]
     return out
 
@@ -64,16 +66,14 @@ def spectrum(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, r
 
 
 def _of_ratios(a: np.ndarray, b: np.ndarray) -> Measure:
-    """1 - mean ratio of the smaller to the larger of the weighted means of the rows of two matrices (subjects, bands) of shares."""
-
-    def mean(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        there = ~np.isnan(x[:, 0])
-        held = weight[there].sum()
-        return weight[there] @ x[there] / held if held > 0 else np.full(x.shape[1], np.nan)
+    """1 - mean ratio of the smaller to the larger of the weighted means of the rows of two matrices (subjects, bands) of shares, less where
+    fewer of one's rows have any."""
 
     def distance(wa: np.ndarray, wb: np.ndarray) -> float:
-        p, q = mean(a, wa), mean(b, wb)
-        some = np.maximum(p, q) > FAINT
-        return 1 - float(np.mean(np.minimum(p, q)[some] / np.maximum(p, q)[some])) if some.any() else float("nan")
+        p, q = (mean(x, w) for x, w in ((a, wa), (b, wb)))
+        some = np.fmax(p, q) > FAINT
+        if np.isnan(p).all():
+            return float("nan")  # real series are too short, or do not move
+        return 1 - held_alike(a, wa, b, wb) * float(np.mean(np.minimum(p, q)[some] / np.maximum(p, q)[some]) if not np.isnan(q).all() else 0.0)
 
     return distance

@@ -20,6 +20,8 @@ LOOKS = 16  # at the factors of a held-out row that has classes
 WIDER = 1.3  # than what is known of the factors, how much those looks are spread
 FIRM = 0.1  # added to the variance of what is told, so that it tells components apart less surely
 BEGUN = 10  # draws of numbers that stand for classes, given what is told alone, before all else
+BELIEFS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e4)  # rows' worth of belief that what is told says nothing of a column's own
+LOOKED = 64  # rows that are left out together
 PATIENCE = 3  # passes that may gain nothing
 
 
@@ -76,7 +78,7 @@ class Climbed:
     """A mixture that EM has fitted, as far as that helped held-out series. score: mean of rows, (held-out series,), nats."""
 
     def __init__(self, task: Task, begin: Callable[[Known], tuple[Parts, Parts]], strengths: list[Tensor], model: str, start: str):
-        """begin: rows -> what EM starts from, and what components are drawn toward; strengths: how much, each of all lines (r + q,), of which
+        """begin: rows -> what EM starts from, and what components are drawn toward; strengths: how much, each of lines, see update, of which
         the best is taken."""
         self.task, self.begin, self.model, self.start = task, begin, model, start
         parts, base = begin(task.data)
@@ -103,7 +105,7 @@ class Climbed:
             return start, Parts(start.gate, lines, torch.full_like(start.noise, LITTLE))
 
         q = min(q, *task.data.x.shape)
-        strength = torch.cat([belief, torch.full((q,), PRIOR, dtype=torch.double)])
+        strength = torch.cat([belief, torch.full((len(belief), q), PRIOR, dtype=torch.double)], 1)
         return cls(task, begin, [strength], f"one component of {q} factors", "principal directions")
 
     def split(self, k: int) -> Climbed:
@@ -218,17 +220,19 @@ def sums(data: Known, at: Tensor, parts: Parts, rng: torch.Generator) -> list[tu
 
 def update(sums: list[tuple[Tensor, ...]], base: Parts, strength: Tensor, binary: Tensor) -> Parts:
     """Lines by ridge regression of every column on what is told and the factors, toward those of base; and what they leave.
-    strength (r + q,): series' worth of belief in base."""
+    strength (D, r + q) or (r + q,): series' worth of belief in base."""
     lines, noise = [], []
+    strength = strength.expand(len(binary), -1)
+    level = strength[:, 0]
     for k, (_, both, cross, squares) in enumerate(sums):
         side = cross.shape[1]
         both = both.view(-1, side, side)
-        line = torch.linalg.solve(both + strength.diag(), (cross + strength * base.lines[k])[:, :, None])[:, :, 0]
+        line = torch.linalg.solve(both + torch.diag_embed(strength), (cross + strength * base.lines[k])[:, :, None])[:, :, 0]
         left = squares - 2 * (line * cross).sum(1) + (line[:, :, None] * both * line[:, None, :]).sum((1, 2))
         lines.append(line)
-        spread = (left.clamp_min(0) + strength[0] * base.noise[k]) / (both[:, 0, 0] + strength[0])
+        spread = (left.clamp_min(0) + level * base.noise[k]) / (both[:, 0, 0] + level)
         noise.append(torch.where(binary, 1.0, spread.clamp_min(FLOOR)))
-    return Parts(_gate(torch.stack([s[0] for s in sums]), float(strength[0])), torch.stack(lines), torch.stack(noise))
+    return Parts(_gate(torch.stack([s[0] for s in sums]), float(level[0])), torch.stack(lines), torch.stack(noise))
 
 
 def _gate(told: Tensor, strength: float) -> Tensor:
@@ -236,12 +240,11 @@ def _gate(told: Tensor, strength: float) -> Tensor:
     components are as frequent as each other where there are few rows, and that nothing that is told matters."""
     weight, total = told[:, 0, 0], told.sum(0)
     share = (weight + min(strength, 1.0)) / (weight + min(strength, 1.0)).sum()
-    mean = total[0] / total[0, 0]
-    middle = (told[:, 0] + strength * mean) / (weight + strength)[:, None]
-    within = (total - (weight[:, None, None] * middle[:, :, None] * middle[:, None, :]).sum(0)) / total[0, 0]
-    eye = torch.eye(len(mean) - 1, dtype=torch.double)
-    slope = torch.linalg.solve(within[1:, 1:] + FIRM * eye, (middle - mean)[:, 1:].t()).t()
-    level = share.log() - ((middle + mean)[:, 1:] * slope).sum(1) / 2  # log N(told; middle) less what all have in common
+    mean = total[0, 1:] / total[0, 0]
+    middle = (told[:, 0, 1:] - weight[:, None] * mean) / (weight + strength)[:, None]  # less the mean
+    within = total[1:, 1:] / total[0, 0] - mean[:, None] * mean - (weight[:, None, None] * middle[:, :, None] * middle[:, None, :]).sum(0) / total[0, 0]
+    slope = torch.linalg.solve(within + FIRM * torch.eye(len(mean), dtype=torch.double), middle.t()).t()
+    level = share.log() - (middle * slope).sum(1) / 2 - slope @ mean
     return torch.cat([level[:, None], slope], 1)
 
 
@@ -283,7 +286,7 @@ def held_out(held: Known, at: Tensor, parts: Parts, rng: torch.Generator) -> Ten
 
 def _told(task: Task, data: Known, strength: Tensor) -> tuple[Parts, Parts]:
     """One component of no factors, what is told alone; and what it is drawn toward: effects that all moments of a field have in common.
-    strength (r,)."""
+    strength (D, r)."""
     r, seen = data.told.shape[1], data.mask.double()
     both, cross = seen.t() @ (data.told[:, :, None] * data.told[:, None, :]).flatten(1), (seen * data.x).t() @ data.told
     base = torch.zeros(1, len(both), r, dtype=torch.double)
@@ -303,18 +306,29 @@ def _common(both: Tensor, cross: Tensor) -> Tensor:
 
 
 def _belief(task: Task) -> Tensor:
-    """(r,): series' worth of belief that what is told says the same at all moments, which measures best on held-out series."""
-    held, best = task.held, (-math.inf,)
-    for belief in STRENGTHS:
-        strength = torch.full((held.told.shape[1],), belief, dtype=torch.double)
-        strength[0] = PRIOR
-        found = _told(task, task.data, strength)[0]
-        away = (held.x - held.told @ found.lines[0].t()) ** 2 / found.noise[0] + found.noise[0].log()
-        score = -float((away * held.mask).sum())
-        if score <= best[0]:
-            break
-        best = score, strength
-    return best[1]
+    """(D, r): series' worth of belief that what is told says the same at all moments, or nothing; for each column that which best foretells
+    the rows that it has not seen, one left out at a time (in closed form).
+
+    Matrix computations for ridge regression: D. Allen; 1974 (PRESS); https://doi.org/10.1080/00401706.1974.10489157
+    """
+    data = next(task.data.chunks())
+    seen, (n, r) = data.mask.double(), data.told.shape
+    both = (seen.t() @ (data.told[:, :, None] * data.told[:, None, :]).flatten(1)).view(-1, r, r)
+    out = torch.full((len(both), r), STRENGTHS[0], dtype=torch.double)
+    out[:, 0] = PRIOR
+    least = torch.full((len(both),), math.inf, dtype=torch.double)
+    for belief in BELIEFS if r > 1 else ():
+        strength = torch.full_like(out, belief)
+        strength[:, 0] = PRIOR
+        lines, back = _told(task, data, strength)[0].lines[0], torch.linalg.inv(both + torch.diag_embed(strength))
+        wrong = torch.zeros_like(least)
+        for i in torch.arange(n).split(LOOKED):
+            told = data.told[i]
+            pull = torch.einsum("nr,drs,ns->nd", told, back, told) * seen[i]
+            wrong += (seen[i] * ((data.x[i] - told @ lines.t()) / (1 - pull).clamp_min(0.01)) ** 2).sum(0)
+        out = torch.where((wrong < least)[:, None], strength, out)
+        least = torch.minimum(wrong, least)
+    return out
 
 
 def _principal(data: Known, line: Tensor, q: int) -> Parts:
