@@ -90,14 +90,14 @@ def test_real_is_better_than_noise(metric):
 
 
 @pytest.mark.parametrize("metric", ["fidelity.spectrum", "fidelity.autocorrelation"])
-@pytest.mark.parametrize("still", [1.0, 0.5])
+@pytest.mark.parametrize("still", [1.0, 0.9])
 def test_series_that_do_not_move_are_not_like_series_that_do(metric, still):
-    """All of them, or half."""
+    """All of them, or nine in ten; of those that move as many are alike."""
     train, holdout, fresh = (longitudinal.signals(200, 40, s) for s in (0, 1, 2))
     x = fresh.column("x").to_numpy()
     stopped = put(fresh, "x", np.where(fresh.subjects < 200 * still, 0.0, x))
     score = METRICS[metric](train, holdout, renamed(stopped))
-    assert score.value <= 0.02 if still == 1 else 0.4 < score.value < 0.55
+    assert score.value <= 0.02 if still == 1 else 0.1 < score.value < 0.25
 
 
 def test_cross_correlation_sees_columns_that_no_longer_go_together():

@@ -28,6 +28,7 @@ from validation.score import Score
 from validation.summary import changing, gaps
 
 LAGS, DRAWS, QUARTERS = 12, 40, 4
+FEW = 10  # real series that a lag is looked at by, at least
 Measure = Callable[[np.ndarray, np.ndarray], float]  # weights of train's subjects and of the other's -> distance
 
 
@@ -97,12 +98,12 @@ def autocorrelation(train: Table, holdout: Table, synthetic: Table, *, seed: int
 
 
 def _of_means(a: np.ndarray, b: np.ndarray) -> Measure:
-    """Mean difference of the weighted means of the rows of two matrices (subjects, figures) with gaps: 1 where b has none and a has; more where
-    fewer of one's rows have any."""
+    """Mean difference of the weighted means of the rows of two matrices (subjects, figures) with gaps, of figures that FEW of a's rows have:
+    1 where none of b's has, and more where far fewer of one's rows have any."""
 
     def distance(wa: np.ndarray, wb: np.ndarray) -> float:
         real, other = mean(a, wa), mean(b, wb)
-        apart = np.minimum(np.where(np.isnan(other), 1.0, np.abs(real - other)), 1.0)[~np.isnan(real)]
+        apart = np.minimum(np.where(np.isnan(other), 1.0, np.abs(real - other)), 1.0)[wa @ np.isfinite(a) >= FEW]
         return 1 - held_alike(a, wa, b, wb) * (1 - float(apart.mean())) if len(apart) else float("nan")
 
     return distance
@@ -116,9 +117,9 @@ def mean(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def held_alike(a: np.ndarray, wa: np.ndarray, b: np.ndarray, wb: np.ndarray) -> float:
-    """The smaller by the larger share of series that move, of those that are long enough; 0 where none of one's is."""
+    """1, or less where the share of series that move, of those that are long enough, is not half of the other's; 0 where none of one's is."""
     shares = [w @ np.isfinite(x[:, 0]) / max(w @ ~np.isnan(x[:, 0]), 1e-9) for x, w in ((a, wa), (b, wb))]
-    return float(min(shares) / max(shares)) if max(shares) > 0 else 1.0
+    return float(min(2 * min(shares) / max(shares), 1.0)) if max(shares) > 0 else 1.0
 
 
 def crosscorrelation(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rare_below: int = 10) -> Score:

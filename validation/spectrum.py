@@ -67,7 +67,7 @@ def spectrum(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, r
 
 def _of_ratios(a: np.ndarray, b: np.ndarray) -> Measure:
     """1 - mean ratio of the smaller to the larger of the weighted means of the rows of two matrices (subjects, bands) of shares, less where
-    fewer of one's rows have any."""
+    far fewer of one's rows have any."""
 
     def distance(wa: np.ndarray, wb: np.ndarray) -> float:
         p, q = (mean(x, w) for x, w in ((a, wa), (b, wb)))
