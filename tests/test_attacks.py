@@ -186,7 +186,7 @@ def test_only_outliers_copied_is_found_among_the_exposed():
 def test_too_few_people_and_no_power_are_no_verdict():
     train, holdout, fresh = planted.patients(600, 1), planted.patients(40, 2), planted.patients(600, 3)
     outcome, _ = judged(train, holdout, fresh, only="privacy.m")
-    assert outcome.verdict == NO_VERDICT and "40 subjects" in outcome.reasons[0]
+    assert outcome.verdict == NO_VERDICT and "40 subjects, 100 are needed, holdout: 0.17 gives so many" in outcome.reasons[0]
     coin = lambda s: planted.table({"heads": pa.array(np.random.default_rng(s).random(500) < 0.5)}, {"heads": "boolean"})  # noqa: E731
     outcome, _ = judged(coin(1), coin(2), coin(3), only="privacy.m")
     assert outcome.verdict == NO_VERDICT and "no stranger has too" in outcome.reasons[0]

@@ -99,5 +99,7 @@ def too_few(train: Table, holdout: Table, synthetic: Table, least: int = LEAST) 
     """In plain words, which of the tables has fewer subjects than can be judged; None if none has."""
     for name, table in (("train", train), ("holdout", holdout), ("synthetic", synthetic)):
         if count(table) < least:
-            return f"{name} has {count(table)} subjects, {least} are needed"
+            real = count(train) + count(holdout)
+            would = f", holdout: {math.ceil(100 * least / real + 0.5) / 100} gives so many" if name == "holdout" and real >= 2 * least else ""
+            return f"{name} has {count(table)} subjects, {least} are needed{would}"
     return None
