@@ -63,7 +63,7 @@ def of_values(values: pa.Table, source: Source) -> Table:
         if not any(c.kind in LEARNED and c.name != time for c in kept):
             raise DataError(f"no column to learn from, expected at least one that is {', '.join(LEARNED)}")
         table = _table(values, kept, subject, target)
-        _enough(int(table.subjects.max()) + 1, "subjects")
+        _enough(int(table.subjects.max()) + 1, "windows (a smaller window: or stride: makes more)" if source.window else "subjects")
         if time is not None:
             table = series.arranged(table, time)
             series.label(table)
