@@ -163,7 +163,7 @@ def test_windows_of_bad_times(tmp_path, time, words):
         sources.load(Source("series", str(tmp_path / "p.parquet"), window=10, stride=1, time="t"))
     with pytest.raises(DataError, match="window: found 800, expected at most the 700 rows"):
         sources.load(Source("series", str(tmp_path / "p.parquet"), window=800))
-    with pytest.raises(DataError, match="found 7 windows .*smaller"):
+    with pytest.raises(DataError, match="found 7 windows"):
         sources.load(Source("series", str(tmp_path / "p.parquet"), window=100))
 
 
