@@ -38,6 +38,7 @@ RANK = {
     "series": 0,
     "series.chain": 1,
     "series.factors": 1,
+    "series.climb": 1.5,
     "series.past": 1,
     "series.windows": 1,
     "series.margins": 1,

@@ -11,7 +11,8 @@ from scipy import stats
 from tables import rng
 
 from generators.layout import Field, Layout, Sequences, SeriesLayout
-from generators.series.factors import FIRM, Climbed, Known, Parts, Task, _gate, binary, held_out, posterior, sums, update
+from generators.series.climb import Climbed, Task
+from generators.series.factors import FIRM, Known, Parts, _gate, binary, held_out, posterior, sums, update
 from generators.series.gmm import WindowMixture, _cosines
 from generators.series.windows import Told, Windows
 

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from generators.arguments import whole
 from generators.layout import Sequences, SeriesLayout
-from generators.series.factors import CHUNK, Climbed, Known, Parts, Task, between, binary, pick
+from generators.series.climb import Climbed, Task
+from generators.series.factors import CHUNK, Known, Parts, between, binary, pick
 from generators.series.margins import Margins
 from generators.series.windows import Told, Windows
 from generators.threads import single_thread
