@@ -1,7 +1,7 @@
 """Families of series side by side: `python benchmarks/series.py [--data pbc2 ecg5000] [--only hmm autoregressive] [--keep FOLDER]`.
 
-Needs LIKENESS_DATA, a folder with pbc2.csv and ecg5000.parquet. Two fifths of the subjects are held out. Everybody runs with the
-defaults, one after the other; `--rare-below 2 --balance` asks for as many beats of every class that two hold. Figures are those of
+Needs LIKENESS_DATA, a folder with pbc2.csv, ecg5000.parquet and stocks.csv. Two fifths of the subjects are held out; of stocks, one
+long series in windows of 24 days, the second half of the years. Everybody runs with the defaults, one after the other; `--rare-below 2 --balance` asks for as many beats of every class that two hold. Figures are those of
 series_judges.py. First what real series get: the training series themselves, copied, which every judge of likeness loves; and
 controls that need no generator: pieces of other series put together (block bootstrap), and where all series are of one length, a
 mixture of Gaussians over principal directions of whole series, for each label that is frequent.
@@ -29,19 +29,23 @@ from generators.registry import OF_SERIES
 from generators.synthesizer import Synthesizer
 from pipelines import sources
 from pipelines.config import Source
+from pipelines.series import by_calendar
 
 BLOCK, FREQUENT = 10, 30  # steps of a piece, and series of a label that a mixture is fitted to
 LABELLED = ("ecg5000",)  # whose target is a class of whole series
 DATA = {
     "pbc2": Source("series", "pbc2.csv", "status", "id", {"histologic": {"kind": "category"}}, "year"),
     "ecg5000": Source("series", "ecg5000.parquet", "beat", "recording", {}, "sample"),
+    "stocks": Source("series", "stocks.csv", None, None, {}, None, 24, 1),
 }
 MANY = 2000  # series that are drawn to see how what stays goes with what changes
 
 
 def halves(source: Source, data: Path, seed: int) -> tuple[Table, Table]:
-    """(train, holdout): three fifths of the subjects, and the rest."""
+    """(train, holdout): three fifths of the subjects, and the rest; of windows, the first half of the series and the second."""
     table = sources.load(source, root=data)
+    if source.window:
+        return by_calendar(table, 0.5, source.window, source.stride or source.window)
     chosen = np.random.default_rng(seed).permutation(len(table.lengths)) < 0.6 * len(table.lengths)
     return table.take(chosen[table.subjects]), table.take(~chosen[table.subjects])
 
@@ -63,13 +67,13 @@ def pieces(train: Table, rng: np.random.Generator) -> Table:
 
 
 def mixture(train: Table, seed: int) -> Table | None:
-    """None where series are not of one length, or hold anything but one label that stays and numbers."""
+    """None where series are not of one length, or hold anything but numbers and perhaps one label that stays."""
     schema, steps = train.schema, int(train.lengths.max())
     moving = [n for n in schema.arrow.names if n not in (schema.subject, schema.time, *schema.static)]
-    if train.lengths.min() < steps or schema.static != (schema.target,) or any(schema[n].kind != "numeric" or train.column(n).null_count for n in moving):
+    if train.lengths.min() < steps or schema.static not in ((), (schema.target,)) or any(schema[n].kind != "numeric" or train.column(n).null_count for n in moving):
         return None
     x = np.stack([train.column(n).to_numpy().astype(float).reshape(-1, steps) for n in moving], 2).reshape(len(train.lengths), -1)
-    label = np.array(train.column(schema.target).to_pylist(), dtype=object)[::steps]
+    label = np.array(train.column(schema.target).to_pylist() if schema.target else ["all"] * len(train), dtype=object)[::steps]
     made, told = [], []
     for value in dict.fromkeys(label):
         some = x[label == value]
@@ -79,9 +83,11 @@ def mixture(train: Table, seed: int) -> Table | None:
             made.append(turn.inverse_transform(gaussians.sample(len(some))[0]))
             told += [value] * len(some)
     made = np.concatenate(made).reshape(-1, steps, len(moving))
-    columns = {n: made[:, :, i].reshape(-1) for i, n in enumerate(moving)}
+    whole = [pa.types.is_integer(schema.arrow.field(n).type) for n in moving]
+    columns = {n: (made[:, :, i].round() if whole[i] else made[:, :, i]).reshape(-1) for i, n in enumerate(moving)}
     columns |= {schema.subject: np.repeat(np.arange(len(made)), steps), schema.time: np.tile(train.column(schema.time).to_numpy()[:steps], len(made))}
-    columns[schema.target] = pa.array(told).take(pa.array(np.repeat(np.arange(len(made)), steps)))
+    if schema.target:
+        columns[schema.target] = pa.array(told).take(pa.array(np.repeat(np.arange(len(made)), steps)))
     return Table(pa.table([pa.array(columns[n]).cast(schema.arrow.field(n).type) for n in schema.arrow.names], schema=schema.arrow), schema)
 
 

@@ -1,6 +1,7 @@
 """What the benchmark measures synthetic series by; it knows nothing of any generator. Frames are long: a row for each subject and time.
 
 c2st          1 - (2 AUC - 1) of boosted trees that tell synthetic series from held-out ones by summaries of them; 1: they cannot
+c2st_train    the same of synthetic series and those learned from, which says more where the two differ, as prices of other years do
 acf_err       mean difference of mean autocorrelations, lags 1 to 12
 cross_err     mean difference of correlations between numbers at a step
 marginal_err  mean Kolmogorov-Smirnov distance of the values of a number
@@ -29,7 +30,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.neighbors import NearestNeighbors
 
-FIGURES = ("c2st", "acf_err", "cross_err", "marginal_err", "length_err", "gap_err", "null_err", "static_err", "tstr", "nearest")
+FIGURES = ("c2st", "c2st_train", "acf_err", "cross_err", "marginal_err", "length_err", "gap_err", "null_err", "static_err", "tstr", "nearest")
 LAGS = 12
 FOLDS = StratifiedKFold(4, shuffle=True, random_state=0)
 
@@ -71,6 +72,7 @@ def figures(
         stays = [c for c in train if c not in (subject, time) and train.groupby(subject)[c].nunique(dropna=False).max() == 1]
         return {
             "c2st": _told_apart(real, fake),
+            "c2st_train": _told_apart(rows, fake),
             "acf_err": float(np.nanmean(np.abs(_mean_autocorrelation(b) - _mean_autocorrelation(s)))),
             "cross_err": float(np.abs(np.subtract(*(np.nan_to_num(pd.DataFrame(x).corr().to_numpy()) for x in steps))).mean()),
             "marginal_err": float(np.mean([ks_2samp(x[~np.isnan(x)], y[~np.isnan(y)]).statistic for x, y in zip(steps[0].T, steps[1].T, strict=True)])),

@@ -205,7 +205,8 @@ def encoder_of(schema: Schema) -> type[SeriesEncoder] | type[TableEncoder]:
 def build(family: str, layout: Layout | SeriesLayout, arguments: Mapping[str, Any]) -> Any:
     """A generator of this family. Raises DataError where its constructor refuses an argument, or the family is for other data.
 
-    Of series, `static:` among the arguments is the family that says what stays."""
+    Of series, `static:` among the arguments is the family that says what stays: without it `autoregressive`, which follows few rows best,
+    or `gmm` where nothing stays but how long a series is."""
     series = isinstance(layout, SeriesLayout)
     families = OF_SERIES if series else FAMILIES
     if family not in families:
@@ -214,7 +215,7 @@ def build(family: str, layout: Layout | SeriesLayout, arguments: Mapping[str, An
     try:
         if not series:
             return FAMILIES[family](layout, **own)
-        static = own.pop("static", "gmm")
+        static = own.pop("static", "autoregressive" if len(layout.static) > 1 else "gmm")
         if static not in FAMILIES:
             raise ValueError(f"static: unknown family {static!r}, expected one of {', '.join(FAMILIES)}")
         return Panel(layout, FAMILIES[static](layout.static), OF_SERIES[family](layout, **own))
