@@ -1,10 +1,11 @@
 """Families of series side by side: `python benchmarks/series.py [--data pbc2 ecg5000] [--only hmm autoregressive] [--keep FOLDER]`.
 
 Needs LIKENESS_DATA, a folder with pbc2.csv, ecg5000.parquet and stocks.csv. Two fifths of the subjects are held out; of stocks, one
-long series in windows of 24 days, the second half of the years. Everybody runs with the defaults, one after the other; `--rare-below 2 --balance` asks for as many beats of every class that two hold. Figures are those of
-series_judges.py. First what real series get: the training series themselves, copied, which every judge of likeness loves; and
-controls that need no generator: pieces of other series put together (block bootstrap), and where all series are of one length, a
-mixture of Gaussians over principal directions of whole series, for each label that is frequent.
+long series in windows of 24 days, the second half of the years. Everybody runs with the defaults, one after the other;
+`--rare-below 2 --balance` asks for as many beats of every class that two hold. Figures are those of series_judges.py. First what real
+series get: the training series themselves, copied, which every judge of likeness loves; and controls that need no generator: pieces of
+other series put together (block bootstrap), and where all series are of one length, a mixture of Gaussians over principal directions
+of whole series, for each label that is frequent.
 """
 
 from __future__ import annotations
@@ -70,7 +71,11 @@ def mixture(train: Table, seed: int) -> Table | None:
     """None where series are not of one length, or hold anything but numbers and perhaps one label that stays."""
     schema, steps = train.schema, int(train.lengths.max())
     moving = [n for n in schema.arrow.names if n not in (schema.subject, schema.time, *schema.static)]
-    if train.lengths.min() < steps or schema.static not in ((), (schema.target,)) or any(schema[n].kind != "numeric" or train.column(n).null_count for n in moving):
+    if (
+        train.lengths.min() < steps
+        or schema.static not in ((), (schema.target,))
+        or any(schema[n].kind != "numeric" or train.column(n).null_count for n in moving)
+    ):
         return None
     x = np.stack([train.column(n).to_numpy().astype(float).reshape(-1, steps) for n in moving], 2).reshape(len(train.lengths), -1)
     label = np.array(train.column(schema.target).to_pylist() if schema.target else ["all"] * len(train), dtype=object)[::steps]

@@ -22,6 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     except DataError as problem:
         print(f"likeness: {problem}", file=sys.stderr)
         return BAD_INPUT
+    except BrokenPipeError:  # whoever reads the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN
     except OSError as problem:
         if problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
             from pipelines.publish import trouble

@@ -45,7 +45,9 @@ def compare(config: Path, name: str, families: Sequence[str], overrides: Sequenc
     families = list(known) if list(families) == ["all"] else [family.strip() for family in families]
     for family in families:
         choice(family, "--generators", known, listed=f"all, or some of {', '.join(known)}")
-    entries = {family: load_entry(config, name, [*overrides, *_with(config, name, overrides, family)]) for family in dict.fromkeys(families)}
+        if families.count(family) > 1:
+            raise DataError(f"--generators: found {family!r} {families.count(family)} times, expected each family once")
+    entries = {family: load_entry(config, name, [*overrides, *_with(config, name, overrides, family)]) for family in families}
     _check(next(iter(entries.values())))
     rows = []
     for family in entries:

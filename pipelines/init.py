@@ -5,6 +5,7 @@ Nothing of the data stands in it but the names and types of its columns.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
@@ -16,6 +17,9 @@ import yaml
 from generators.data import Column, DataError, Schema, Table
 from pipelines import reading, series, sources
 from pipelines.config import Source, names
+from privacy.membership import SUBJECTS
+
+HOLDOUT = 0.25
 
 
 def entry_for(source: str, *, root: Path = Path(), name: str | None = None, subject: str | None = None, time: str | None = None) -> str:
@@ -43,9 +47,18 @@ def entry_for(source: str, *, root: Path = Path(), name: str | None = None, subj
         if column not in roles:
             lines.append(_line(column, held, column == target) + ("; stays" if column in stays else ""))
     family = "autoregressive" if is_series else "gmm"
-    lines += ["  holdout: 0.25          # kept apart to judge with", "  seed: 0", f"  generator: {family}"]
+    lines += [_holdout(values, subject), "  seed: 0", f"  generator: {family}"]
     lines += ["  privacy: {rare_below: 10}   # values of fewer subjects than this are not learned", "  publish: published", ""]
     return "\n".join(lines)
+
+
+def _holdout(values: pa.Table, subject: str | None) -> str:
+    """The line that says how much is kept apart: of few subjects more, so that privacy.membership can tell."""
+    people = values.num_rows if subject is None else pc.count_distinct(values.column(subject)).as_py()
+    share = max(HOLDOUT, math.ceil(100 * SUBJECTS / max(people, 1)) / 100)
+    if share > 0.5:
+        return f"  holdout: {HOLDOUT}          # kept apart to judge with; LOOK HERE: no verdict without {2 * SUBJECTS} subjects, found {people}"
+    return f"  holdout: {share}          # kept apart to judge with" + f"; privacy.membership needs {SUBJECTS} subjects" * (share > HOLDOUT)
 
 
 def _stays(values: pa.Table, subject: str | None, time: str | None, source: str) -> tuple[str, ...]:

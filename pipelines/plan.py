@@ -10,9 +10,9 @@ from pipelines import asked, gates, sources
 from pipelines.asked import CELL
 from pipelines.config import Entry
 from pipelines.publish import writable
-from privacy.membership import ROWS
+from privacy.membership import ROWS, SUBJECTS
 from validation.features import SLOTS, flat
-from validation.resampling import MOST
+from validation.resampling import MOST, too_few
 
 BASE_MB = 590  # what Python, torch, scikit-learn and Great Expectations take
 JUDGES_MB, JUDGED = 300, 15_000  # what judges take, and of how many rows or more
@@ -51,12 +51,14 @@ def plan(entry: Entry) -> str:
     judged = 1e6 * JUDGES_MB * min(rows / JUDGED, 1) + CELL * rows * columns + SPACE * _dimensions(train) * min(max(sizes), ROWS)
     memory = BASE_MB + (2 * (train.values.nbytes + holdout.values.nbytes) + max(held, judged)) / 1e6
     seconds = BASE_S + fitting + columns * (CELL_S * sum(sizes) + JUDGED_S * sum(min(n, MOST) for n in sizes))
+    few = too_few(train, holdout, train, SUBJECTS) if "privacy.membership" in wanted else None
     lines = [
         f"{entry.name}: {entry.source.kind} {entry.source.location}",
         f"  rows       {len(train)} to learn from, {len(holdout)} held out, {rows} to publish",
         f"  subjects   {people} to learn from, by {train.schema.subject or 'row'}",
         f"  generator  {entry.family} {dict(entry.arguments) or 'with its defaults'}: {width} fields, {model.size(units)}",
         f"  protected  values of fewer than {entry.rare_below} subjects",
+        *[f"  beware     the run will end without a verdict, for privacy.membership cannot tell: {few}"] * bool(few),
         f"  about      {memory:.0f} MB and {seconds:.0f} s on two cores",
         f"  publish    {entry.publish}, if " + ", ".join(f"{m} {' '.join(f'{k} {v:g}' for k, v in b.items())}" for m, b in wanted.items()),
         "  columns",

@@ -30,6 +30,7 @@ from validation.score import Score
 
 MOST, DRAWS, NEEDED, POWER = 2_000, 200, 3, 0.9
 ROWS = 200_000  # of a table that is larger, so many rows are looked at
+SUBJECTS = 2 * LEAST  # on each side, at least
 
 
 class Fold(NamedTuple):
@@ -134,7 +135,7 @@ def membership(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0,
     Yardstick: one half of the holdout in place of the synthetic table, the other as strangers and reference.
     """
     rng = np.random.default_rng(seed)
-    few = too_few(train, holdout, synthetic, 2 * LEAST)
+    few = too_few(train, holdout, synthetic, SUBJECTS)
     if few:
         return Score("privacy.membership", 0.0, -1.0, 1.0, 0.0, "low", few, {})
     features = Features.of(train, rare_below)

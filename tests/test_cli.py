@@ -40,6 +40,9 @@ def test_dry_run_says_what_would_be_done_and_writes_nothing(project, capsys):
     for word in ("900 to learn from", "300 held out", "gmm", "components", " MB", " s on two cores", "admitted", "datetime", "fidelity.shape"):
         assert word in said
     assert sorted(p.name for p in project.rglob("*")) == before
+    assert "beware" not in said
+    assert main(["run", "ward", "--config", str(config), "--dry-run", "--set", "holdout=0.05"]) == 0
+    assert "privacy.membership cannot tell: holdout has 60 subjects, 100 are needed, holdout: 0.09 gives so many" in capsys.readouterr().out
 
 
 def test_list_and_init(project, capsys):

@@ -66,7 +66,7 @@ def test_a_family_that_fails_takes_nothing_with_it(project, capsys):
     assert "flow" in said and "diverged" in said and "try a rate below" in said and "gmm" in said
 
 
-@pytest.mark.parametrize(("names", "words"), [("gmm,vea", ["'vea'", "did you mean 'vae'"]), ("", ["--generators"])])
+@pytest.mark.parametrize(("names", "words"), [("gmm,vea", ["'vea'", "did you mean 'vae'"]), ("", ["--generators"]), ("vae,gmm, vae", ["'vae' 2 times"])])
 def test_an_unknown_family_is_refused_before_anything_is_fitted(project, capsys, names, words):
     config = lay(project, ENTRY, patients(600))
     assert main(["compare", "ward", "--config", str(config), "--generators", names]) == 2

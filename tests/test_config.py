@@ -159,6 +159,16 @@ def test_init_writes_an_entry_that_loads_and_refuses_a_name_twice(tmp_path):
     assert (tmp_path / "flows.yaml").read_text() == before
 
 
+@pytest.mark.parametrize(
+    ("people", "said"),
+    [(150, "holdout: 0.25          # kept apart to judge with; LOOK HERE: no verdict without 200 subjects, found 150"),
+     (312, "holdout: 0.33 "), (400, "holdout: 0.25 "), (199, "LOOK HERE"), (204, "holdout: 0.5 ")],
+)  # fmt: skip
+def test_init_holds_out_as_many_as_a_verdict_needs(tmp_path, people, said):
+    (tmp_path / "t.csv").write_text("who,day,y\n" + "".join(f"{i},{d},{d * 0.37 + i}\n" for i in range(people) for d in range(3)))
+    assert said in init.entry_for("t.csv", root=tmp_path, subject="who", time="day")
+
+
 def test_init_marks_what_is_not_recognised(tmp_path):
     (tmp_path / "t.csv").write_text("x,y\n" + "".join(f"{i * 7919 % 9973:x}~w,{i % 2}\n" for i in range(200)))
     text = init.entry_for("t.csv", root=tmp_path)

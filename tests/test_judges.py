@@ -4,6 +4,7 @@ import json
 import math
 import warnings
 
+import longitudinal
 import numpy as np
 import planted
 import pyarrow as pa
@@ -74,6 +75,18 @@ def test_missingness_by_hand():
     assert "subjects" in score.power
     assert score.details["worst"] == [{"columns": ["x", "y"], "real": 0.0, "synthetic": 0.5, "yardstick": 0.0}]
     assert together(np.array([[True, True], [False, True]])).tolist() == [[0.5, 0.5], [0.5, 1.0]]
+
+
+def test_missingness_of_series_asks_who_is_never_measured():
+    """Half of all values are null on both sides: of the real people one in two holds none, of the synthetic ones nobody."""
+    n, steps = 80, 4
+    who, odd = np.repeat(np.arange(n), steps), np.arange(n * steps) % 2 == 0
+    make = lambda gone: longitudinal.of({"who": who, "when": np.tile(np.arange(steps), n), "x": pa.array(np.ones(n * steps), mask=gone)}, {})  # noqa: E731
+    real, fake = make(who % 2 == 0), make(odd)
+    score = missingness(real, real, fake)
+    assert (score.value, score.details["marginal"], score.yardstick) == (0.5, 0, 0)
+    assert score.details["worst"] == [{"columns": ["x", "in every step"], "real": 0.5, "synthetic": 0.0, "yardstick": 0.0}]
+    assert missingness(real, real, real).value == 0
 
 
 def test_a_share_of_few_people_is_not_told():

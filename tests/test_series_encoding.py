@@ -156,3 +156,38 @@ def test_series_that_hold_nothing_that_changes_are_no_series():
         fitted(
             longitudinal.of({"who": np.repeat(np.arange(30), 3), "when": np.tile(np.arange(3), 30), "a": np.repeat(np.arange(30) % 2, 3)}, {}, static=("a",))
         )
+
+
+def lab(people=100, never=0.3, here_and_there=0.0, steps=8, seed=0):
+    """Two values of a laboratory that saw a part of the people never, at all other visits or at most of them; a third that is missing at random."""
+    rng = np.random.default_rng(seed)
+    who = np.repeat(np.arange(people), steps)
+    gone = (rng.random(people) < never)[who] | (rng.random(len(who)) < here_and_there)
+    loose = rng.random(len(who)) < 0.3
+    columns = {"who": who, "when": np.tile(np.arange(steps), people), "x": rng.normal(size=len(who))}
+    columns |= {name: pa.array(rng.normal(size=len(who)), mask=gone) for name in ("iron", "zinc")}
+    return longitudinal.of(columns | {"loose": pa.array(rng.normal(size=len(who)), mask=loose)}, {})
+
+
+def never_filled(data, name):
+    return data.values.to_pandas().groupby("who", sort=False)[name].apply(lambda v: v.isna().all()).to_numpy()
+
+
+def test_what_is_never_measured_of_some_subjects_stays_so():
+    """Both columns share one field of what stays; a step's nulls, that would say the same, may be learned badly and yet nobody is seen by half."""
+    data = lab(here_and_there=0.1)
+    encoder = fitted(data)
+    assert encoder.absence.groups == [["iron", "zinc"]]
+    x = encoder.encode(data, rng=rng(1))
+    assert (x.static[:, -1].numpy() == never_filled(data, "iron")).all()
+    other = encoder.decode(Sequences(x.static.roll(1, 0), x.lengths, x.steps), rng=rng(2))  # steps of somebody else
+    for name in ("iron", "zinc"):
+        assert (never_filled(other, name) >= np.roll(never_filled(data, name), 1)).all()
+    again = SeriesEncoder.restore(json.loads(json.dumps(encoder.state())))
+    assert again.layout == encoder.layout and again.decode(x, rng=rng(2)).values.equals(encoder.decode(x, rng=rng(2)).values)
+
+
+@pytest.mark.parametrize("data", [lab(never=0.05), lab(never=0.95), lab(never=0, here_and_there=0.6, steps=2)])
+def test_what_few_are_known_by_or_what_chance_leaves_empty_is_no_field(data):
+    """Five of a hundred people are too few to be told apart by it, whichever side they are on; and of two visits, some hold nothing by chance."""
+    assert fitted(data).absence.groups == []

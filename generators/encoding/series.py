@@ -1,8 +1,8 @@
 """SeriesEncoder: subjects, with what stays and with steps in time, as fields, and back. Protects by subject, as a TableEncoder does.
 
-What stays (the static columns, and when the first step is) is a row of a table, and so is every step: its columns, and how long
-after the step before it comes, unless all come at equal distances. Where every series has the same mean, or the same mean and
-spread (because somebody standardised them), it is held by construction.
+What stays (the static columns, when the first step is, and which columns are never filled) is a row of a table, and so is every step:
+its columns, and how long after the step before it comes, unless all come at equal distances. Where every series has the same mean,
+or the same mean and spread (because somebody standardised them), it is held by construction.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pyarrow as pa
 import torch
 
 from generators.data import DataError, Schema, Table
+from generators.encoding.absence import Absence
 from generators.encoding.clock import Clock
 from generators.encoding.table import TableEncoder, numpy_stream
 from generators.layout import Field, Given, Layout, Sequences, SeriesLayout, moments
@@ -38,7 +39,7 @@ class SeriesEncoder:
         self.schema = data.schema
         self.spans = _spans(data.lengths, self.rare_below)
         self.clock = Clock(self.rare_below).fit(data)
-        self.even = _even(data)
+        self.even, self.absence = _even(data), Absence(self.rare_below).fit(data)
         self.static.fit(self._people(data), rng=rng, avoid=avoid and self._people(avoid))
         self.step.fit(self._steps(data), rng=rng, avoid=avoid and self._steps(avoid), subjects=_whose(data))
         self._lay_out()
@@ -58,7 +59,7 @@ class SeriesEncoder:
 
     def _lay_out(self) -> None:
         self.columns = self.static.columns | self.step.columns
-        static = Layout((Field(classes=len(self.spans)), *_after(1, self.static.layout.fields)))
+        static = Layout((Field(classes=len(self.spans)), *_after(1, self.static.layout.fields), *self.absence.fields))
         step = Layout((*self.clock.fields, *_after(len(self.clock.fields), self.step.layout.fields)))
         if not len(step):
             raise DataError("no column changes within a subject, and steps come at equal distances; expected a table, or a column to learn")
@@ -67,23 +68,25 @@ class SeriesEncoder:
     def encode(self, data: Table, *, rng: torch.Generator) -> Sequences:
         lengths = torch.from_numpy(data.lengths)
         held = torch.bucketize(lengths, torch.tensor([high for _, high in self.spans])).clamp_max(len(self.spans) - 1)  # the last: and more
-        static = torch.cat([held[:, None].float(), self.static.encode(self._people(data), rng=rng)], 1)
+        static = [held[:, None].float(), self.static.encode(self._people(data), rng=rng), torch.from_numpy(self.absence.encode(data))]
         steps = [torch.from_numpy(self.clock.encode(data, numpy_stream(rng))), self.step.encode(self._steps(data), rng=rng)]
-        x = Sequences(static, lengths, torch.cat(steps, 1))
+        x = Sequences(torch.cat(static, 1), lengths, torch.cat(steps, 1))
         most = self.layout.longest
         if int(lengths.max()) > most:  # the few longest series, that nobody may be known by
-            x = Sequences(static, lengths.clamp_max(most), x.steps[moments(lengths) < most])
+            x = Sequences(x.static, lengths.clamp_max(most), x.steps[moments(lengths) < most])
         return x
 
     def decode(self, x: Sequences, *, rng: torch.Generator, start: int = 0) -> Table:
         """Series number start, start + 1, ... of a synthetic dataset."""
-        people = self.static.decode(x.static[:, 1:], rng=rng, start=start)
+        _, static, absent = x.static.tensor_split([1, 1 + len(self.static.layout)], 1)
+        people = self.static.decode(static, rng=rng, start=start)
         own = len(self.clock.fields)
         steps = self.step.decode(x.steps[:, own:], rng=rng, start=start * self.layout.longest)
         lengths, stream = x.lengths.numpy(), numpy_stream(rng)
         whose = np.repeat(np.arange(len(lengths)), lengths)
         values = {name: people.column(name).take(pa.array(whose)) for name in people.schema.arrow.names}
         values |= {name: self._made_even(name, steps.column(name), whose) for name in steps.schema.arrow.names}
+        self.absence.decode(values, absent.numpy(), whose)
         values[self.schema.time] = self.clock.decode(people.column(self.schema.time), x.steps[:, :own].numpy(), lengths, stream)
         return Table(pa.Table.from_arrays([values[n] for n in self.schema.arrow.names], schema=self.schema.arrow), self.schema)
 
@@ -102,8 +105,9 @@ class SeriesEncoder:
         for name in rows:
             self._stays(name, "where")
         given = self.static.given(rows, n)
+        beside = 1, len(self.absence.fields)
         pad = torch.nn.functional.pad
-        return Given(pad(given.values, (1, 0)), pad(given.mask, (1, 0)))
+        return Given(pad(given.values, beside), pad(given.mask, beside))
 
     def classes(self, name: str) -> list[Any]:
         """The values that `balance:` makes equally frequent. Raises DataError for a column that has none."""
@@ -117,7 +121,7 @@ class SeriesEncoder:
     def state(self) -> dict:
         return {
             "rare_below": self.rare_below, "schema": self.schema.to_json(), "spans": self.spans, "even": self.even,
-            "clock": self.clock.state(), "static": self.static.state(), "step": self.step.state(),
+            "absence": self.absence.groups, "clock": self.clock.state(), "static": self.static.state(), "step": self.step.state(),
         }  # fmt: skip
 
     @classmethod
@@ -125,6 +129,7 @@ class SeriesEncoder:
         self = cls(state["rare_below"])
         self.schema, self.spans = Schema.from_json(state["schema"]), tuple((low, high) for low, high in state["spans"])
         self.even = {name: tuple(found) for name, found in state["even"].items()}
+        self.absence = Absence(self.rare_below, state["absence"])
         self.clock = Clock(self.rare_below).restore(state["clock"], self.schema)
         self.static, self.step = TableEncoder.restore(state["static"]), TableEncoder.restore(state["step"])
         self._lay_out()
