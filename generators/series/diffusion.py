@@ -26,7 +26,7 @@ from generators.series.margins import Margins, SetRight
 from generators.series.tracks import Stays, Tracks, Trunk
 from generators.train import Plan
 
-LEAST, MOST = 0.004, 20.0  # of the noise; a number's own spread is 1
+LEAST, MOST = 0.05, 20.0  # of the noise; a number's own spread is 1. Of less noise the network learns too little to be asked
 MIDDLE, AROUND = -1.0, 1.6  # log of the noise that is learned from: mean and spread
 BEND = 7.0  # how much closer levels of little noise are
 WAVES = 8  # by which the network knows the noise
@@ -47,7 +47,7 @@ class Denoised(SetRight, Neural):
 
     unit, judged = "Minus the error of the network on held-out series, mean over noise levels", JUDGED
 
-    def __init__(self, layout: SeriesLayout, width: int = 128, depth: int = 4, steps: int = 32, dropout: float = 0.1, **asked: Any):
+    def __init__(self, layout: SeriesLayout, width: int = 128, depth: int = 4, steps: int = 20, dropout: float = 0.1, **asked: Any):
         super().__init__(layout, asked)
         whole(width=width, depth=depth, steps=steps), number(high=0.99, dropout=dropout)
         self.width, self.depth, self.steps, self.dropout = width, depth, steps, dropout
