@@ -28,6 +28,10 @@ class AnyOrder(nn.Module):
         h = (sees * self.pairs) @ (vectors + self.seen) + self.place + context
         return dropout(F.gelu(self.norm(h)), self.dropout, self.training)
 
+    def first(self, field: int) -> Tensor:
+        """Hidden state of a field that sees none, (width,)."""
+        return F.gelu(self.norm(self.place[field]))
+
     def draw(self, codes: Tensor, order: list[int], known: int, vectors: Tensor, pick: Callable[[int, Tensor], Tensor], context: Tensor | float = 0.0) -> None:
         """Fills codes (n, fields) field by field in this order, but for the first `known`, with what `pick` makes of (field, hidden (n, width)).
         context (n, width): what all fields see."""

@@ -11,6 +11,7 @@ from itertools import count
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from generators.arguments import number, whole
@@ -62,6 +63,19 @@ class Ordered(Neural):
         self.values.start(rows)
         loss = lambda i, done: self.nats(rows[i].long(), x[i], self.net.orders(len(i), self.ordered)).mean()  # noqa: E731
         return {"": loss}, lambda: self.log_prob(held_out)
+
+    def fit(self, x: Tensor, held_out: Tensor, **how: Any):
+        super().fit(x, held_out, **how)
+        self._settle(torch.cat([x[:, 0], held_out[:, 0]]))
+        return self
+
+    @torch.no_grad()
+    def _settle(self, first: Tensor) -> None:
+        """A class that is drawn first, given nothing, is as frequent as it is in all rows. first (n,)."""
+        k = self.layout.fields[0].classes
+        if k:
+            logits = F.linear(self.net.first(0), *self.values.heads()[0])
+            self.values.bias[:k] += (torch.bincount(first.long(), minlength=k) + 0.5).log() - logits
 
     @torch.no_grad()
     def log_prob(self, x: Tensor) -> Tensor:

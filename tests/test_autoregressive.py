@@ -28,6 +28,11 @@ def test_probabilities_sum_to_one(model):
     assert float(model.log_prob(EVERY).exp().sum()) == pytest.approx(1, abs=1e-5)
 
 
+def test_a_class_that_is_drawn_first_is_as_frequent_as_in_all_rows(model):
+    rows = torch.cat([data(DISCRETE), data(DISCRETE, 300, seed=1)])[:, 0]
+    assert model.log_prob(EVERY).exp().view(3, -1).sum(1) == pytest.approx(((torch.bincount(rows.long()) + 0.5) / (len(rows) + 1.5)).numpy(), abs=1e-5)
+
+
 def test_samples_are_what_it_states(model):
     n = 60_000
     difference = shares(model.sample(n, rng=rng(1))) - model.log_prob(EVERY).exp()
