@@ -36,6 +36,7 @@ class Neural(nn.Module):
     """
 
     unit = "Nats a row on held-out rows"  # of the score
+    called: str | None = None  # as users choose it, where the class is called otherwise
     width: int | None = None
 
     def __init__(self, layout: Layout, asked: Mapping[str, Any]):
@@ -43,7 +44,7 @@ class Neural(nn.Module):
         super().__init__()
         known = [f.name for f in fields(Plan)]
         if unknown := [name for name in asked if name not in known]:
-            raise TypeError(f"unknown argument {unknown[0]!r}, expected one of those of {type(self).__name__} or {', '.join(known)}")
+            raise TypeError(f"unknown argument {unknown[0]!r}, expected one of those of {self.called or type(self).__name__} or {', '.join(known)}")
         self.layout, self.asked = layout, {k: v for k, v in asked.items() if v is not None}
         self.curve: list[dict] = []
         self.device = "cpu"
@@ -61,7 +62,7 @@ class Neural(nn.Module):
         self.to(where)
         held_out = held_out[torch.randperm(len(held_out), generator=rng)[:HELD_OUT]]  # rows of a table, or series
         losses, score = self.objective(x.to(where), held_out.to(where), rng)
-        name = type(self).__name__.lower()
+        name = self.called or type(self).__name__.lower()
         history = train(self, losses, n, self._plan(n), rng=rng, score=score, log=lambda line: log(f"{name}: {line}"), checkpoint=checkpoint)
         self.cpu()
         self.finish(rng)

@@ -59,7 +59,7 @@ def training() -> Iterator[Callable[[str], None]]:
 
     def heard(line: str) -> None:
         nonlocal bar, said
-        found = re.fullmatch(r"(\w+): round (\d+) of (\d+): (.*)", line)
+        found = re.fullmatch(r"([\w, ]+): round (\d+) of (\d+): (.*)", line)
         drawn = found and sys.stderr.isatty()
         log.info(line, extra={"quiet": bool(drawn or (found and time.monotonic() - said < 10))})
         if drawn:

@@ -30,7 +30,7 @@ class Recurrent(Stepwise):
     asked:   of train.Plan, passes and minutes above all
     """
 
-    unit = "Nats a series on held-out series"
+    called, unit = "autoregressive", "Nats a series on held-out series"
 
     def __init__(self, layout: SeriesLayout, width: int | None = None, bins: int | None = None, dropout: float = 0.3, **asked: Any):
         super().__init__(layout, width, bins, dropout, asked)

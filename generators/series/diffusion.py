@@ -45,6 +45,7 @@ class Denoised(SetRight, Neural):
     asked:   of train.Plan, passes and minutes above all
     """
 
+    called = "diffusion"
     unit, judged = "Minus the error of the network on held-out series, mean over noise levels", JUDGED
 
     def __init__(self, layout: SeriesLayout, width: int = 128, depth: int = 4, steps: int = 20, dropout: float = 0.1, **asked: Any):

@@ -49,6 +49,7 @@ class Adversarial(SetRight, Neural):
     asked:   of train.Plan, passes and minutes above all
     """
 
+    called = "gan"
     unit = "Minus the distance of views of series from real ones"
 
     def __init__(self, layout: SeriesLayout, noise: int = 32, width: int = 96, depth: int = 2, **asked: Any):

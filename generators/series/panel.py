@@ -28,7 +28,8 @@ class Panel(nn.Module):
     def fit(
         self, x: Sequences, held_out: Sequences, *, rng: torch.Generator, log: Callable[[str], None] = lambda line: None, checkpoint: Path | None = None
     ) -> Panel:
-        self.static.fit(x.static, held_out.static, rng=rng, log=log, checkpoint=checkpoint and checkpoint.with_name(f"{checkpoint.name}.static"))
+        own = lambda line: log(f"what stays, {line}")  # noqa: E731
+        self.static.fit(x.static, held_out.static, rng=rng, log=own, checkpoint=checkpoint and checkpoint.with_name(f"{checkpoint.name}.static"))
         self.steps.fit(x, held_out, rng=rng, log=log, checkpoint=checkpoint)
         return self
 

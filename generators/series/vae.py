@@ -44,6 +44,7 @@ class Latent(SetRight, Stepwise):
     asked:   of train.Plan, passes and minutes above all
     """
 
+    called = "vae"
     unit, lags = "Nats a series on held-out series, at least", LAGS
 
     def __init__(
