@@ -65,6 +65,8 @@ def training() -> Iterator[Callable[[str], None]]:
         if drawn:
             from tqdm import tqdm
 
+            if bar is not None and bar.total != int(found[3]):  # another training, of the steps after what stays
+                bar = bar.close()
             bar = bar or tqdm(desc=found[1], total=int(found[3]), leave=False, file=sys.stderr, bar_format="{desc} {percentage:3.0f}%|{bar:20}{postfix}")
             bar.set_postfix_str(found[4], refresh=False)
             bar.update(int(found[2]) - bar.n)
