@@ -1,8 +1,12 @@
 """Ordered: a row is drawn field by field, in any order, by one network. What families share of which each field's distribution differs.
 
 Most rows are learned from in the layout's order, in which rows are drawn; the others in orders drawn at random, so that what
-is given may stand first and conditions hold exactly. Rows are drawn together, with evenly spread random numbers over rows that
-are alike (array-RQMC, see heads.even).
+is given may stand first. As little is learned of those where rows are few, some candidates are drawn so for every row that must
+hold something, and one of them is chosen by how probable the whole row is in the layout's order, relative to how it was drawn:
+    p(x | given) ~ p(x in the layout's order) / p(x with what is given first)
+Rows are drawn together, with evenly spread random numbers over rows that are alike (array-RQMC, see heads.even).
+
+Using the SIR algorithm to simulate posterior distributions; D. Rubin; 1988 (Bayesian Statistics 3, 395-402)
 """
 
 from __future__ import annotations
@@ -17,12 +21,14 @@ from torch import Tensor
 from generators.arguments import number, whole
 from generators.codes import Codes
 from generators.heads import Values
-from generators.layout import Layout
+from generators.layout import Given, Layout
 from generators.nets import AnyOrder
 from generators.neural import Neural
 from generators.train import Plan
 
 CHUNK = 8192  # rows whose probability is looked at together
+CANDIDATES = 16  # for every row that must hold something
+TOGETHER = 4096  # such rows that are drawn together
 SILVER = 0.4142135623730950  # steps from chunk to chunk of rows that spread random numbers evenly
 
 
@@ -78,10 +84,26 @@ class Ordered(Neural):
             self.values.bias[:k] += (torch.bincount(first.long(), minlength=k) + 0.5).log() - logits
 
     @torch.no_grad()
-    def log_prob(self, x: Tensor) -> Tensor:
-        """(n, fields) -> (n,) nats, in the layout's order."""
-        natural = self.net.natural()
-        return torch.cat([self.density(part) - self.nats(self.codes.encode(part), part, natural) for part in x.split(CHUNK)])
+    def log_prob(self, x: Tensor, sees: Tensor | None = None) -> Tensor:
+        """(n, fields) -> (n,) nats, in the layout's order, or in that which sees (1, fields, fields) says, see nets."""
+        sees = self.net.natural() if sees is None else sees
+        return torch.cat([self.density(part) - self.nats(self.codes.encode(part), part, sees) for part in x.split(CHUNK)])
+
+    @torch.no_grad()
+    def sample(self, n: int, given: Given | None = None, *, rng: torch.Generator) -> Tensor:
+        """(n, fields). Raises ValueError where some rows cannot be as asked, with the number of those that can."""
+        known = None if given is None else given.mask
+        if known is None or not (known[1:] & ~known[:-1]).any():  # what is given stands first in the layout's order too
+            return super().sample(n, given, rng=rng)
+        rank = torch.argsort(torch.argsort((~known).int(), stable=True))
+        first = (rank[None, :] < rank[:, None]).float()[None]
+        found = []
+        for values in given.values.split(TOGETHER):
+            rows = super().sample(len(values) * CANDIDATES, Given(values.repeat_interleave(CANDIDATES, 0), known), rng=rng)
+            weight = (self.log_prob(rows) - self.log_prob(rows, first)).double().view(-1, CANDIDATES)
+            chosen = weight.softmax(1).multinomial(1, generator=rng)[:, 0]
+            found.append(rows.view(len(values), CANDIDATES, -1)[torch.arange(len(values)), chosen])
+        return torch.cat(found)
 
     def drawer(self, known: Tensor, rng: torch.Generator):
         """Field by field in the layout's order, what is known first."""

@@ -94,7 +94,7 @@ class Synthesizer:
         """So many synthetic series, each `draws` times in a row: its first `after` steps are the same, what comes then is drawn anew given
         those. What begins them is drawn too: no generator is started from the first steps of a real series. Raises DataError for a family
         that does not draw step after step."""
-        _sensible(series, where, None, "series"), _sensible(after, None, None, "after"), _sensible(draws, None, None, "draws")
+        _sensible(series, where, None, "series", 1), _sensible(after, None, None, "after"), _sensible(draws, None, None, "draws", 1)
         rng = _stream(self.seed if seed is None else seed, "futures")
         if not isinstance(self.generator, Panel):
             raise DataError("futures: found a model of a table, expected one of series")
@@ -223,10 +223,10 @@ def build(family: str, layout: Layout | SeriesLayout, arguments: Mapping[str, An
         raise DataError(f"generator.{family}: {problem}") from None
 
 
-def _sensible(rows: Any, where: Any, balance: Any, name: str = "rows") -> None:
+def _sensible(rows: Any, where: Any, balance: Any, name: str = "rows", least: int = 0) -> None:
     """Raises DataError for a request that is none."""
-    if isinstance(rows, bool) or not isinstance(rows, Integral) or rows < 0:
-        raise DataError(f"{name}: found {rows!r}, expected a whole number, 0 or more")
+    if isinstance(rows, bool) or not isinstance(rows, Integral) or rows < least:
+        raise DataError(f"{name}: found {rows!r}, expected a whole number, {least} or more")
     if where is not None and not isinstance(where, Mapping):
         raise DataError(f"where: found a {type(where).__name__}, expected a mapping of columns to values")
     for name, value in (where or {}).items():

@@ -53,7 +53,10 @@ def of_values(values: pa.Table, source: Source) -> Table:
             if source.window:
                 values, time = series.windows(values, source.window, source.stride or source.window, time)
                 subject = series.WINDOW
-            declared[time] = {"kind": "datetime" if pa.types.is_temporal(values.schema.field(time).type) else "numeric"} | dict(declared.get(time, {}))
+            own = "datetime" if pa.types.is_temporal(values.schema.field(time).type) else "numeric"
+            declared[time] = {"kind": own} | dict(declared.get(time, {}))
+            if declared[time]["kind"] != own:
+                raise DataError(f"columns.{time}.kind: found {declared[time]['kind']}, expected {own}: it is the time of a series")
         columns = detect(values, declared, subject=subject, target=target)
         if source.window:
             columns = tuple(series.window_column(source.stride or source.window) if c.name == subject else c for c in columns)

@@ -122,6 +122,15 @@ def test_keys_that_do_not_go_together(tmp_path, entry, words):
     assert words in str(found.value) and "flows.yaml: visits" in str(found.value)
 
 
+@pytest.mark.parametrize("kind", ["drop", "id", "category"])
+def test_the_time_of_series_is_nothing_else(tmp_path, kind):
+    entry = load_entry(
+        lay(tmp_path, entry=f"visits:\n  source: {{series: visits.parquet, subject: patient, time: visit, columns: {{visit: {{kind: {kind}}}}}}}\n"), "visits"
+    )
+    with pytest.raises(DataError, match=f"columns.visit.kind: found {kind}, expected datetime: it is the time of a series"):
+        sources.load_split(entry)
+
+
 @pytest.mark.parametrize("sample", ["where: {state: bad}", "balance: state", "where: {visit: 2020-05-05}"])
 def test_conditions_on_what_changes_are_refused(tmp_path, prefect, capsys, sample):
     config = lay(tmp_path, entry=ENTRY + f"  sample: {{{sample}}}\n")
