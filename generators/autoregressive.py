@@ -3,8 +3,8 @@
 The network sees some fields i of a row and gives the distribution of every other field j:
     h_j = f(place_j + sum over seen i of A_ji * e(x_i)),   p(x_j = v | seen) = softmax_v(u_v . h_j + b_v)
 with an embedding e of every value, and A_ji one learned weight for each pair of fields. Most rows are learned from in the
-layout's order, in which rows are drawn; the others in orders drawn at random, so that what is given may stand first and
-conditions hold exactly. Numbers are fine bins, entered and predicted through smooth functions over their bins, so that
+layout's order, in which rows are drawn; the others in orders drawn at random, so that what is given may stand first (see
+Ordered). Numbers are fine bins, entered and predicted through smooth functions over their bins, so that
 neighbours share what they learn. Rows are drawn together, with evenly spread random numbers over rows that are alike
 (array-RQMC).
 

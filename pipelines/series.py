@@ -24,10 +24,13 @@ def timed(values: pa.Table, time: str | None) -> None:
     column = values.column(time)
     kind = column.type
     if is_text(kind):
-        wrong = sum(not _parses(v) for v in column.drop_null().to_pylist())
+        said = column.drop_null().to_pylist()
+        wrong = min(sum(not parses(v) for v in said) for parses in (_is_date, _is_number))
         if not wrong:
             raise DataError(f"time: column {time!r} holds times as text, expected a column of dates or timestamps (pandas.to_datetime makes one)")
-        raise DataError(f"time: column {time!r} is text, of which {wrong} of {len(column)} values are no date or time; expected numbers, dates or timestamps")
+        raise DataError(
+            f"time: column {time!r} is text, of which {wrong} of {len(column)} values are no number, date or time; expected numbers, dates or timestamps"
+        )
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_date(kind) or pa.types.is_timestamp(kind)):
         raise DataError(f"time: column {time!r} is of type {kind}, expected numbers, dates or timestamps")
     missing = column.null_count + (int(pc.sum(pc.is_nan(column)).as_py() or 0) if pa.types.is_floating(kind) else 0)
@@ -35,10 +38,17 @@ def timed(values: pa.Table, time: str | None) -> None:
         raise DataError(f"time: column {time!r} is empty in {missing} of {len(column)} rows, expected a time in every row")
 
 
-def _parses(value: str) -> bool:
+def _is_date(value: str) -> bool:
     try:
         return pa.scalar(value).cast(pa.timestamp("us")) is not None
     except pa.ArrowException:
+        return False
+
+
+def _is_number(value: str) -> bool:
+    try:
+        return float(value) is not None
+    except ValueError:
         return False
 
 

@@ -90,6 +90,18 @@ def read(source: Source, *, root: Path = Path()) -> pa.Table:
     return reading.read(source.location, root, numeric)
 
 
+def _like(table: Table, holdout: Table, label: str) -> Table:
+    """Held-out series, arranged as those of the source are. Raises DataError where what stays in the source changes."""
+    try:
+        series.timed(holdout.values, table.schema.time)
+        arranged = series.arranged(holdout, table.schema.time)
+    except DataError as error:
+        raise DataError(f"{label}: {error}") from None
+    if changes := [name for name in table.schema.static if name not in arranged.schema.static]:
+        raise DataError(f"{label}: column {changes[0]!r} changes within a subject, expected one that stays, as in the source")
+    return replace(arranged, schema=table.schema)
+
+
 def role(source: Source, name: str) -> str | None:
     """The target, subject or time of a source; data that ship inside libraries come with them."""
     default = reading.DATASETS[source.location].get(name) if source.kind == "dataset" else None
@@ -119,11 +131,20 @@ def load_split(entry: Entry) -> tuple[Table, Table]:
     _finite(values)
     holdout = Table.of(values, table.schema)
     if table.schema.time:
-        series.timed(values, table.schema.time)
-        holdout = replace(series.arranged(holdout, table.schema.time), schema=table.schema)
+        holdout = _like(table, holdout, label)
+    if both := _shared(table, holdout):
+        raise DataError(f"{label}: {both} subjects stand in the source too, expected others: what was learned is judged by people of whom nothing was")
     if _same_rows(holdout, table):
         raise DataError(f"{label}: holds the very rows of the source, expected rows that it does not hold")
     return table, holdout
+
+
+def _shared(one: Table, other: Table) -> int:
+    """How many subjects stand in both."""
+    if one.schema.subject is None:
+        return 0
+    ours, theirs = (pc.unique(t.column(one.schema.subject).drop_null()) for t in (one, other))
+    return pc.sum(pc.is_in(theirs, value_set=ours)).as_py() or 0
 
 
 def _same_rows(one: Table, other: Table) -> bool:

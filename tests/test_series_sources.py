@@ -252,3 +252,32 @@ def test_a_saved_model_of_series_draws_series(tmp_path, capsys):
     again = Synthesizer.load(tmp_path / "model")
     parts = [again.part(i, 10).values for i in range(2)]
     assert parts[1].equals(again.part(1, 10).values) and not set(parts[0]["patient"].to_pylist()) & set(parts[1]["patient"].to_pylist())
+
+
+def renamed(t: pa.Table) -> pa.Table:
+    """The same visits of other patients."""
+    return t.set_column(t.column_names.index("patient"), "patient", pa.array([f"Q{v}" for v in t["patient"].to_pylist()]))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t, "subjects stand in the source too"),
+        (lambda t: renamed(t.append_column("visit2", t["visit"]).drop_columns("visit")), "no column 'visit'"),
+        (lambda t: pa.concat_tables([renamed(t), renamed(t).slice(0, 1)]), "stand at the same time"),
+        (lambda t: renamed(t.drop_columns("sex").append_column("sex", pa.array((["f", "m"] * len(t))[: len(t)]))), "'sex' changes within a subject"),
+    ],
+)  # fmt: skip
+def test_a_holdout_of_its_own_is_of_other_people_and_of_the_same_kind(tmp_path, change, words):
+    config = lay(tmp_path, entry="visits:\n  source: {series: visits.parquet, subject: patient, time: visit}\n  holdout: {series: more.parquet}\n")
+    pq.write_table(change(pq.read_table(tmp_path / "visits.parquet")), tmp_path / "more.parquet")
+    with pytest.raises(DataError, match=r"holdout: more\.parquet: ") as found:
+        sources.load_split(load_entry(config, "visits"))
+    assert words in str(found.value)
+
+
+def test_a_holdout_of_other_people_is_taken(tmp_path):
+    config = lay(tmp_path, entry="visits:\n  source: {series: visits.parquet, subject: patient, time: visit}\n  holdout: {series: more.parquet}\n")
+    pq.write_table(renamed(pq.read_table(tmp_path / "visits.parquet")).slice(0, 600), tmp_path / "more.parquet")
+    train, holdout = sources.load_split(load_entry(config, "visits"))
+    assert holdout.schema.static == train.schema.static and len(holdout) <= 600
