@@ -11,6 +11,7 @@ Using the SIR algorithm to simulate posterior distributions; D. Rubin; 1988 (Bay
 
 from __future__ import annotations
 
+import math
 from itertools import count
 from typing import Any
 
@@ -27,7 +28,7 @@ from generators.neural import Neural
 from generators.train import Plan
 
 CHUNK = 8192  # rows whose probability is looked at together
-CANDIDATES = 16  # for every row that must hold something
+FIRST, TRIED, MOST = 128, 16, 64  # rows that must hold something, and candidates for each, that tell how many the others need; at most
 TOGETHER = 4096  # such rows that are drawn together
 SILVER = 0.4142135623730950  # steps from chunk to chunk of rows that spread random numbers evenly
 
@@ -95,15 +96,22 @@ class Ordered(Neural):
         known = None if given is None else given.mask
         if known is None or not (known[1:] & ~known[:-1]).any():  # what is given stands first in the layout's order too
             return super().sample(n, given, rng=rng)
-        rank = torch.argsort(torch.argsort((~known).int(), stable=True))
-        first = (rank[None, :] < rank[:, None]).float()[None]
+        few = given.values[torch.linspace(0, n - 1, min(n, FIRST)).long()]
+        spread = float(self._candidates(few, known, TRIED, rng)[1].square().sum(1).mean()) * TRIED - 1 if n else 0.0  # variance of weights
+        many = min(1 + math.ceil(4 * spread), MOST)
         found = []
         for values in given.values.split(TOGETHER):
-            rows = super().sample(len(values) * CANDIDATES, Given(values.repeat_interleave(CANDIDATES, 0), known), rng=rng)
-            weight = (self.log_prob(rows) - self.log_prob(rows, first)).double().view(-1, CANDIDATES)
-            chosen = weight.softmax(1).multinomial(1, generator=rng)[:, 0]
-            found.append(rows.view(len(values), CANDIDATES, -1)[torch.arange(len(values)), chosen])
+            rows, weight = self._candidates(values, known, many, rng)
+            found.append(rows[torch.arange(len(rows)), weight.multinomial(1, generator=rng)[:, 0]])
         return torch.cat(found)
+
+    def _candidates(self, values: Tensor, known: Tensor, many: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Of n rows that must hold something: (n, many, fields) drawn with that first, and how probable each is as a row, relative to that, (n, many)."""
+        rank = torch.argsort(torch.argsort((~known).int(), stable=True))
+        first = (rank[None, :] < rank[:, None]).float()[None]
+        rows = super().sample(len(values) * many, Given(values.repeat_interleave(many, 0), known), rng=rng)
+        weight = (self.log_prob(rows) - self.log_prob(rows, first)).double() if many > 1 else torch.zeros(len(rows), dtype=torch.double)
+        return rows.view(len(values), many, -1), weight.view(len(values), many).softmax(1)
 
     def drawer(self, known: Tensor, rng: torch.Generator):
         """Field by field in the layout's order, what is known first."""
