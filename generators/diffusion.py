@@ -5,11 +5,14 @@ x_j = e_jv + sigma_j eps, what was there follows from the field itself and a net
     p(v | x) = softmax_v( log N(x_j; e_jv, sigma_j) + net_jv(x, sigma) ),      D_j(x, sigma) = sum_v p(v | x) e_jv
 learned by cross entropy (score interpolation). From pure noise, dx_j / d sigma_j = (x_j - D_j) / sigma_j leads back to a row.
 All fields share a time t, and sigma_j(t) is learned: it moves so that field j loses its information evenly over time.
-Fields that are given stay without noise, and some rows are learned from so: conditions need no second model.
+A row that must hold y has y's points with their noise on the way, and its other fields are led by what the network itself says of y:
+    D(x | y) = D(x) + sigma^2 grad log p(y | x)
+with log p(y | x) summed over what is given, and divided by the square root of their number, as they say in part the same.
 
 Continuous diffusion for mixed-type tabular data; M. Mueller, K. Gruber, D. Fok; 2023; https://arxiv.org/abs/2312.10431
 Continuous diffusion for categorical data; S. Dieleman et al.; 2022; https://arxiv.org/abs/2211.15089
 Elucidating the design space of diffusion-based generative models; T. Karras, M. Aittala, T. Aila, S. Laine; 2022; https://arxiv.org/abs/2206.00364
+Diffusion models beat GANs on image synthesis (a classifier's guidance); P. Dhariwal, A. Nichol; 2021; https://arxiv.org/abs/2105.05233
 """
 
 from __future__ import annotations
@@ -49,7 +52,6 @@ class Diffusion(Neural):
     bins:    bins of a number, of equal probability, at most; None: one for 20 rows, 16 to 128
     steps:   in which noise is taken away, two looks at the network each
     dropout: share of hidden units that are left out while training
-    given:   share of the rows that are learned from with some fields given
     asked:   of train.Plan, passes and minutes above all
     """
 
@@ -57,11 +59,11 @@ class Diffusion(Neural):
 
     def __init__(
         self, layout: Layout, width: int = 384, depth: int = 3, bins: int | None = None, steps: int = 40,
-        dropout: float = 0.25, given: float = 0.15, **asked: Any,
+        dropout: float = 0.25, **asked: Any,
     ):  # fmt: skip
         super().__init__(layout, asked)
-        whole(width=width, bins=bins, steps=steps), whole(0, depth=depth), number(high=0.99, dropout=dropout), number(high=1, given=given)
-        self.width, self.depth, self.bins, self.steps, self.dropout, self.given = width, depth, bins, steps, dropout, given
+        whole(width=width, bins=bins, steps=steps), whole(0, depth=depth), number(high=0.99, dropout=dropout)
+        self.width, self.depth, self.bins, self.steps, self.dropout = width, depth, bins, steps, dropout
 
     def plan(self, n: int) -> Plan:
         return Plan(passes=40 * max(30_000 / max(n, 1), 1) ** 0.25, batch=min(max(n // 50, 32), 256), rate=2e-3, decay=0.3, memory=2.0)
@@ -173,12 +175,10 @@ class Diffusion(Neural):
             codes = ghosts(rows[i].long())
             t = (torch.arange(len(i), device=where) + torch.rand(1, device=where)) / len(i)
             t = t[torch.randperm(len(i), device=where)]
-            noise, some = self._noise(t, self.loss), round(self.given * len(i))
-            shown = torch.rand(some, fields, device=where) < torch.rand(some, 1, device=where)
-            noise = torch.cat([torch.where(shown, LOW, noise[:some]), noise[some:]])
+            noise = self._noise(t, self.loss)
             losses = self._losses(codes, noise, torch.randn(len(i), self.ends[-1], device=where), self._tables())
             with torch.no_grad():
-                self._watch(noise[some:], losses[some:].detach(), codes[some:] < self.codes.size)
+                self._watch(noise, losses.detach(), codes < self.codes.size)
             return losses.sum(1).mean()
 
         first = self.loss.clone()
@@ -214,19 +214,37 @@ class Diffusion(Neural):
         stays = fixed & (codes < self.codes.size)  # (n, fields): given, and not switched off
         levels = self._noise(torch.linspace(1, 0, self.steps + 1), self.loss)  # (steps + 1, fields)
         clean, hold = self._place(codes, tables), wide(stays)
-        x = torch.where(hold, clean, torch.randn(clean.shape, generator=rng) * wide(levels[:1].exp()))
+        eps = torch.randn(clean.shape, generator=rng)
+        x = torch.where(hold, clean, 0) + wide(levels[:1].exp()) * eps
+        mean = self._mean
+        if stays.any():
+            mean = lambda x, noise, tables: self._led(x, noise, tables, self.codes.within(codes), stays)  # noqa: E731
         for now, then in pairwise(levels):
             h = (now - then).clamp_min(1e-6)[None]
             whole, second = -torch.expm1(-h), 1 + torch.expm1(-h) / h  # what D weighs in all, and at the end of the step
             keep, first, second = wide(torch.exp(-h)), wide(whole - second), wide(second)
-            before = self._mean(x, torch.where(stays, LOW, now), tables)
-            after = self._mean(keep * x + (first + second) * before, torch.where(stays, LOW, then), tables)
-            x = torch.where(hold, clean, keep * x + first * before + second * after)
-        return self._logits(x, torch.where(stays, LOW, levels[-1]), tables)
+            given, now, then = clean + wide(then[None].exp()) * eps, now.expand(len(x), -1), then.expand(len(x), -1)
+            before = mean(x, now, tables)
+            after = mean(torch.where(hold, given, keep * x + (first + second) * before), then, tables)
+            x = torch.where(hold, given, keep * x + first * before + second * after)
+        return self._logits(x, levels[-1].expand(len(x), -1), tables)
 
     def _mean(self, x: Tensor, noise: Tensor, tables: list[Tensor]) -> Tensor:
         """D(x, sigma), (n, dimensions)."""
         return torch.cat([logits.softmax(1) @ e for logits, e in zip(self._logits(x, noise, tables), tables, strict=True)], 1)
+
+    @torch.enable_grad()
+    def _led(self, x: Tensor, noise: Tensor, tables: list[Tensor], values: Tensor, stays: Tensor) -> Tensor:
+        """D(x, sigma | y), (n, dimensions), within the points of each field. values (n, fields) are y's, within their fields, where stays."""
+        x = x.detach().requires_grad_()
+        logits = self._logits(x, noise, tables)
+        log_p = torch.stack([-F.cross_entropy(v, y, reduction="none") for v, y in zip(logits, values.unbind(1), strict=True)], 1)
+        told = (stays & (noise > LOW + 1)).float()  # given, and still behind noise: once it is seen the network knows it
+        (pull,) = torch.autograd.grad((log_p * told / told.sum(1, keepdim=True).clamp_min(1).sqrt()).sum(), x)
+        dims, tables = torch.tensor(self.ends).diff(), [e.detach() for e in tables]
+        mean = torch.cat([v.detach().softmax(1) @ e for v, e in zip(logits, tables, strict=True)], 1)
+        low, high = torch.cat([e.amin(0) for e in tables]), torch.cat([e.amax(0) for e in tables])
+        return (mean + (2 * noise).exp().repeat_interleave(dims, 1) * pull).clamp(low, high)
 
 
 def _middles(edges: Tensor) -> Tensor:

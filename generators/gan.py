@@ -180,7 +180,7 @@ class GAN(Neural):
     @torch.no_grad()
     def finish(self, rng: torch.Generator) -> None:
         """Shifts the logits until the margins are those of the data."""
-        want = torch.cat([m / m.sum().clamp_min(1) for m in self.margins.split(self.fields)])
+        want = self._shares()
         for _ in range(MATCHES):
             _, value = self._condition(LOOK, self.margins, rng)
             logits = self._generate(torch.randn(len(value), self.noise, generator=rng), F.one_hot(value, self.codes.size).float())
@@ -192,7 +192,7 @@ class GAN(Neural):
             self.shift += 0.7 * ((want + 1e-6) / (torch.cat(have) + 1e-6)).log().clamp(-2, 2)
 
     def drawer(self, known: Tensor, rng: torch.Generator):
-        """What is known is met by the most probable of some candidates, at random in proportion."""
+        """What is known is met by one of some candidates, at random in proportion to how probable it makes that."""
 
         def fill(codes: Tensor, inside: Tensor) -> int:
             logits, possible = self._conditioned(codes, known, rng) if known.any() else (self._free(len(codes), rng), len(codes))
@@ -200,6 +200,10 @@ class GAN(Neural):
             return possible
 
         return fill
+
+    def _shares(self) -> Tensor:
+        """(V,): how often each value comes in its field, in all 1."""
+        return torch.cat([m / m.sum().clamp_min(1) for m in self.margins.split(self.fields)])
 
     def _free(self, n: int, rng: torch.Generator) -> Tensor:
         """Logits (n, V) of rows of which nothing is asked."""
@@ -211,21 +215,28 @@ class GAN(Neural):
         return (self._generate(z, F.one_hot(value.to(z.device), self.codes.size).float()) + self.shift).cpu()
 
     def _conditioned(self, codes: Tensor, mask: Tensor, rng: torch.Generator) -> tuple[Tensor, int]:
-        """The same for given values, codes (n, fields) where mask (fields,), and how many rows can be so. Importance resampling."""
-        n, offsets = len(codes), self.codes.offsets.tolist()
+        """The same for given values, codes (n, fields) where mask (fields,), and how many rows can be so.
+
+        Half of the candidates are told a given value, the others are free. Each weighs as much as it makes what is given probable,
+        relative to how often it is tried: so the rows are those of all that `_free` draws in which it holds. Importance resampling.
+        """
+        n, offsets, each = len(codes), self.codes.offsets.tolist(), self._shares().double() / len(self.fields)
         counts = (codes < self.codes.size) & mask
-        field = counts.double().clamp_min(1e-12).multinomial(TRIES, replacement=True, generator=rng)  # each candidate is told one given value
-        told = codes.gather(1, field).clamp_max(self.codes.size - 1)
+        given = counts.sum(1)
+        told = codes.gather(1, counts.double().clamp_min(1e-12).multinomial(TRIES // 2, replacement=True, generator=rng)).clamp_max(self.codes.size - 1)
         best, total, chosen = torch.full((n,), -torch.inf, dtype=torch.double), torch.full((n,), -torch.inf, dtype=torch.double), None
         for t in range(TRIES):
-            logits = self._candidates(told[:, t], rng)
+            value = told[:, t // 2] if t % 2 else self._condition(n, self.margins, rng)[1]
+            logits = self._candidates(value, rng)
             parts = zip(logits.split(self.fields, 1), codes.t(), offsets, strict=False)
             log_p = torch.stack([v.log_softmax(1).gather(1, (c - o).clamp(0, v.shape[1] - 1)[:, None])[:, 0] for v, c, o in parts], 1)
-            weight = (log_p * counts).sum(1).double()
-            best, total = torch.maximum(best, weight), torch.logaddexp(total, weight)
+            log_p = (log_p * counts).sum(1).double()
+            ours = ((codes == value[:, None]) & counts).any(1) / given.clamp_min(1)  # how often a value is told so, and freely
+            weight = log_p + each[value].log() - (each[value] + ours).log()
+            best, total = torch.maximum(best, log_p), torch.logaddexp(total, weight)
             take = torch.rand(n, generator=rng, dtype=torch.double) < (weight - total).exp()
             chosen = logits if chosen is None else torch.where(take[:, None], logits, chosen)
-        return chosen, int((best > counts.sum(1) * math.log(NEVER)).sum() + (counts.sum(1) == 0).sum())
+        return chosen, int((best > given * math.log(NEVER)).sum() + (given == 0).sum())
 
     def _write(self, logits: Tensor, codes: Tensor, wanted: Tensor, rng: torch.Generator) -> None:
         """Draws every wanted field into codes (n, fields)."""

@@ -3,7 +3,9 @@
     log p(x | given) >= E_q(z|x) [ sum_j log p(x_j | z) - beta (log q(z | x) - log p(z | given)) ]
 q is a diagonal Gaussian; p(z | given) is a mixture of them whose weights, means and scales are a network's answer to the
 fields that are given, none as a rule; p(x_j | z) is a probability for each class, or each fine bin of a number. beta rises to
-its value over the first part of the training (KL warm-up).
+its value over the first part of the training (KL warm-up). A row that must hold something has its z from
+    p(z | given) ~ p(z) prod over given j of p(x_j | z)
+by importance resampling of candidates from that network, and from the prior that is given nothing: exact, however little it learned.
 
 Auto-encoding variational Bayes; D. Kingma, M. Welling; 2014; https://arxiv.org/abs/1312.6114
 beta-VAE; I. Higgins et al.; 2017; https://openreview.net/forum?id=Sy2fzU9gl
@@ -30,6 +32,9 @@ from generators.train import Plan
 
 CHUNK = 8192  # held-out rows that go through the networks at a time
 WARM = 0.1  # share of the training over which beta rises
+TRIED = 64  # candidates for z of a row that must hold something
+
+Mixture = tuple[Tensor, Tensor, Tensor]  # log weights (n or 1, modes), means and log scales (n or 1, modes, latent)
 
 
 class VAE(Neural):
@@ -83,8 +88,8 @@ class VAE(Neural):
         mean, scale = self.code(h).chunk(2, 1)
         return mean, scale.clamp(-7, 3)
 
-    def _prior(self, codes: Tensor, seen: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of p(z | fields seen): log weights (n, modes), means and log scales (n, modes, latent). codes, seen (n, fields), seen of 0 and 1."""
+    def _prior(self, codes: Tensor, seen: Tensor, vectors: Tensor) -> Mixture:
+        """p(z | fields seen). codes, seen (n, fields), seen of 0 and 1."""
         h = ((F.embedding(codes, vectors) + self.place) * seen[:, :, None]).sum(1) / math.sqrt(len(self.layout))
         numbers = self.modes * self.latent
         weight, mean, scale = self.prior(self.asked_for(h + self.start)).split([self.modes, numbers, numbers], 1)
@@ -120,17 +125,41 @@ class VAE(Neural):
         return {"": loss}, score
 
     def drawer(self, known: Tensor, rng: torch.Generator):
-        """z from the prior given what is known, then every other field from its own distribution."""
+        """z from the prior, or from the posterior of what is known, then every other field from its own distribution."""
         vectors, heads, seen = self.values.vectors(), self.values.heads(), known.float()
 
         def fill(codes: Tensor, inside: Tensor) -> int:
-            weight, mean, scale = self._prior(codes, seen.expand(len(codes), -1), vectors)
             start = torch.rand(1 + len(known), generator=rng, dtype=torch.double).tolist()
-            mode = spread(weight.exp(), start[0])[:, None, None].expand(-1, 1, self.latent)
-            z = mean.gather(1, mode)[:, 0] + scale.gather(1, mode)[:, 0].exp() * torch.randn(len(codes), self.latent, generator=rng)
+            free = self._prior(codes[:1], torch.zeros(1, len(known)), vectors)
+            if known.any():
+                z = self._chosen(codes, known, free, self._prior(codes, seen.expand(len(codes), -1), vectors), heads, rng)
+            else:
+                z = _drawn(free, spread(free[0].exp().expand(len(codes), -1), start[0]), rng)
             h = self.decoder(self.back(z))
             for j in (~known).nonzero()[:, 0].tolist():
                 codes[:, j] = self.codes.gated(j, self.codes.offsets[j] + spread(F.linear(h, *heads[j]).softmax(1), start[1 + j]), codes)
             return len(codes)
 
         return fill
+
+    def _chosen(self, codes: Tensor, known: Tensor, free: Mixture, told: Mixture, heads: list[tuple[Tensor, Tensor]], rng: torch.Generator) -> Tensor:
+        """z (n, latent) from p(z | known), by candidates from the prior that is told what is known, and from that which is not."""
+        n, within = len(codes), self.codes.within(codes)
+        total, z = torch.full((n,), -torch.inf, dtype=torch.double), torch.zeros(n, self.latent)
+        for t in range(TRIED):
+            source = told if t % 2 else free
+            candidate = _drawn(source, source[0].exp().expand(n, -1).multinomial(1, generator=rng)[:, 0], rng)
+            h, ours, theirs = self.decoder(self.back(candidate)), log_mixture(candidate, *free), log_mixture(candidate, *told)
+            weight = ours - torch.logaddexp(ours, theirs)
+            for j in known.nonzero()[:, 0].tolist():
+                weight = weight - F.cross_entropy(F.linear(h, *heads[j]), within[:, j], reduction="none")
+            total = torch.logaddexp(total, weight.double())
+            take = torch.rand(n, generator=rng, dtype=torch.double) < (weight - total).exp()
+            z = torch.where(take[:, None], candidate, z)
+        return z
+
+
+def _drawn(mixture: Mixture, mode: Tensor, rng: torch.Generator) -> Tensor:
+    """z (n, latent) from these modes (n,) of a mixture for all rows, or one for each."""
+    i = torch.arange(len(mode)) if len(mixture[1]) == len(mode) else torch.zeros_like(mode)
+    return mixture[1][i, mode] + mixture[2][i, mode].exp() * torch.randn(len(mode), mixture[1].shape[2], generator=rng)
