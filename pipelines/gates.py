@@ -38,6 +38,7 @@ DEFAULTS: dict[str, dict[str, float]] = {
     "privacy.membership": {"max": 0.1},
     "privacy.attribute": {"max": 0.15},
     "privacy.rare": {"max": 0},
+    "privacy.passages": {"max": 0},
     "privacy.disclosure": {"max": 0},
 }
 
@@ -114,6 +115,10 @@ WORDS = {
         "Rare values", "Did values come out that only a few people hold?", "How many. Real rows are no yardstick: there must be none.",
         "values came out that only a few people hold", True,
     ),
+    "privacy.passages": Words(
+        "Passages of series", "Did a passage of one person's series come out?", "Of how many people, beyond what strangers share by chance.",
+        "passages of single people's series came out, longer than strangers share them by chance", True,
+    ),
     "privacy.disclosure": Words(
         "Identifiers and text", "Did real identifiers, names or texts come out?", "How many.",
         "real identifiers, names or texts came out", True,
@@ -157,7 +162,7 @@ class Verdict:
 
 def suits(metric: str, schema: Schema) -> bool:
     """Whether data of this schema can be judged by it: utility needs a target, and some metrics an order in time."""
-    return (metric != "utility.target" or schema.target is not None) and (metric not in validation.OF_SERIES or schema.time is not None)
+    return (metric != "utility.target" or schema.target is not None) and (metric not in (*validation.OF_SERIES, *privacy.OF_SERIES) or schema.time is not None)
 
 
 def gates(schema: Schema, config: Mapping[str, Mapping[str, float] | None] | None = None) -> dict[str, dict[str, float]]:

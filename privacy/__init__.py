@@ -10,5 +10,7 @@ JUDGES = {
     "privacy.membership": lazily("privacy.membership:membership", by_subject=True),
     "privacy.attribute": lazily("privacy.attribute:attribute", by_subject=True),
     "privacy.rare": lazily("privacy.rare:rare"),
+    "privacy.passages": lazily("privacy.passages:passages"),
     "privacy.disclosure": lazily("privacy.verbatim:disclosure"),
 }
+OF_SERIES = ("privacy.passages",)

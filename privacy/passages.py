@@ -1,0 +1,205 @@
+"""Does a passage of one person's series come out, that strangers would not share by chance?
+
+A passage is some steps of a series one after another, in one view of them: one column alone (of a category the order of its values,
+however long each lasts; of a number the sixteenths of all its values) or all columns and the distances of the steps, coarsely, or finely and with what stays. One that fewer than
+`rare_below` people hold counts as much as it is surprising, in nats,
+    -log p(first step) - sum over the later ones of log p(step | step before),
+with p as it is of all other people. For every real subject the most surprising of its passages is looked for that some synthetic
+series has too. Chance matches are surprising as well, where there are many series or where p says little of them; so the same is
+done for the holdout, which no generator has seen, and the tail of its figures is drawn on as an exponential: how far would one of
+the training subjects come by chance, once in a hundred times?
+value = how many training subjects come farther in some view. A count, which must be 0. A copied patient is found by it, and an
+order of common events that one patient alone has.
+
+How often chance alone repeats so long a stretch: "An extreme value theory for long head runs", L. Gordon, M. Schilling, M. Waterman, 1986,
+https://doi.org/10.1007/BF00699107; the tail: "Statistical inference using extreme order statistics", J. Pickands, 1975, https://doi.org/10.1214/aos/1176343003
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from generators.data import Table
+from validation.features import labels, numbers
+from validation.resampling import looked_at, people, sample, too_few
+from validation.score import Score
+from validation.summary import changing, gaps
+
+LOOK = 500_000  # rows of a table that are looked at, at most
+BINS, FINE = 16, 256  # in which numbers are told apart
+LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 19, 24, 30, 38, 48, 60, 75, 94, 118, 148, 185, 231, 289, 361, 451, 564, 705, 881)  # of passages, in steps
+CHANCE = 0.01  # how often chance alone may reach the figure that is too much, over all views
+TAIL, LEAST = 0.1, 10  # share of the holdout's figures, and how many at least, that tell how fast they fall off
+B = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(frozen=True)
+class View:
+    """Steps as codes: (columns, steps) 0 .. sizes - 1, and whose they are."""
+
+    codes: np.ndarray
+    subjects: np.ndarray
+
+    def part(self, at: np.ndarray) -> View:
+        return View(self.codes[:, at], self.subjects[at])
+
+    def moves(self) -> View:
+        """Only the steps at which something is other than before."""
+        same = (self.subjects[1:] == self.subjects[:-1]) & (self.codes[:, 1:] == self.codes[:, :-1]).all(0)
+        return self.part(np.r_[True, ~same] if len(self.subjects) else np.zeros(0, bool))
+
+    def hashes(self, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """A number for every passage of so many steps, the same for equal ones, and at which step it starts."""
+        with np.errstate(over="ignore"):
+            symbol = np.zeros(len(self.subjects), np.uint64)
+            for code in self.codes:
+                symbol = _mixed(symbol * B + code.astype(np.uint64))
+            out = np.zeros(max(len(symbol) - length + 1, 0), np.uint64)
+            for i in range(length):
+                out = out * B + symbol[i : len(symbol) - length + 1 + i]
+        start = np.flatnonzero(self.subjects[: len(out)] == self.subjects[length - 1 :][: len(out)])
+        return out[start], start
+
+
+def _mixed(x: np.ndarray) -> np.ndarray:
+    """The finaliser of splitmix64."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def words(tables: list[Table], name: str) -> list[np.ndarray]:
+    """A category of some tables as codes of one coding, null being one."""
+    every = pa.concat_arrays([labels(t, name) for t in tables]).dictionary_encode(null_encoding="encode").indices.to_numpy(zero_copy_only=False)
+    return np.split(every.astype(np.int64), np.cumsum([len(t) for t in tables])[:-1])
+
+
+def binned(values: list[np.ndarray], bins: int) -> list[np.ndarray]:
+    """Numbers of some tables as bins that are as likely as each other in the first one, NaN being one more."""
+    known = values[0][~np.isnan(values[0])]
+    edges = np.unique(np.quantile(known, np.linspace(0, 1, bins + 1)[1:-1])) if len(known) else np.zeros(0)
+    return [np.where(np.isnan(v), len(edges) + 1, np.searchsorted(edges, v, side="right")) for v in values]
+
+
+def distances(table: Table) -> np.ndarray:
+    """(rows,) of steps from those before; first steps have none."""
+    out = np.full(len(table), np.nan)
+    out[1:][table.subjects[1:] == table.subjects[:-1]] = gaps(table)[0]
+    return out
+
+
+def surprise(view: View) -> tuple[np.ndarray, np.ndarray]:
+    """Of every step -log p(step) and -log p(step | step before), by all other subjects' steps, summed over columns."""
+    whose, first, later = view.subjects, np.zeros(len(view.subjects)), np.zeros(len(view.subjects))
+    follows = np.flatnonzero(whose[1:] == whose[:-1])
+    for code in view.codes:
+        size = int(code.max(initial=0)) + 1
+        held, own = _counts(code, whose)
+        total = len(code) - np.bincount(whose)[whose]
+        share = (held - own + 0.5) / (total + 0.5 * size)
+        first -= np.log(share)
+        before, now = code[follows], code[follows + 1]
+        pair, own_pair = _counts(before * size + now, whose[follows])
+        left, own_left = _counts(before, whose[follows])
+        later[follows + 1] -= np.log((pair - own_pair + share[follows + 1]) / (left - own_left + 1))
+    return first, later
+
+
+def _counts(code: np.ndarray, whose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For every step how often its code comes, in all and within its own subject."""
+    _, code, held = np.unique(code, return_inverse=True, return_counts=True)
+    _, mine, own = np.unique(whose.astype(np.int64) * len(held) + code, return_inverse=True, return_counts=True)
+    return held[code], own[mine]
+
+
+def farthest(real: View, synthetic: View, strangers: int, rare_below: int) -> np.ndarray:
+    """(subjects of real,) surprise of the most surprising passage that few real and some synthetic series hold; 0 without one.
+
+    strangers: from which subject on they are of the holdout. Steps of theirs meet synthetic ones more often than p says where columns
+    hang together; every step is less surprising by as much.
+    """
+    first, later = surprise(real)
+    held = real.subjects >= strangers
+    meets = _shared(real.part(held).hashes(1)[0], synthetic.hashes(1)[0])
+    over = max(np.log(max(meets, 1e-300) / np.exp(-first[held]).mean()), 0.0)
+    first, later = np.maximum(first - over, 0.0), np.maximum(later - over, 0.0)
+    so_far = np.cumsum(later)
+    out = np.zeros(int(real.subjects.max(initial=-1)) + 1)
+    for length in LENGTHS:
+        theirs = np.unique(synthetic.hashes(length)[0])
+        ours, start = real.hashes(length)
+        again = np.isin(ours, theirs)
+        if not again.any():
+            break
+        ours, start = ours[again], start[again]
+        _, passage = np.unique(ours, return_inverse=True)
+        few = people(passage, real.subjects[start], passage.max() + 1)[passage] < rare_below
+        at = start[few]
+        np.maximum.at(out, real.subjects[at], first[at] + so_far[at + length - 1] - so_far[at])
+    return out
+
+
+def _shared(a: np.ndarray, b: np.ndarray) -> float:
+    """How probably one of these values and one of those are equal."""
+    (ours, n), (theirs, m) = (np.unique(v, return_counts=True) for v in (a, b))
+    _, i, j = np.intersect1d(ours, theirs, assume_unique=True, return_indices=True)
+    return float(n[i] @ m[j] / (n.sum() * m.sum()))
+
+
+def chance(control: np.ndarray, people: int, pairs: float, views: int) -> float:
+    """What one of so many people would exceed by chance once in 1 / CHANCE times, over so many views.
+
+    By the tail of these figures of strangers, and, as these go up in leaps, at least what the most surprising of so many pairs of
+    steps may reach where passages are as probable as they are said to be.
+    """
+    least = np.log(pairs * views / CHANCE)
+    ordered = np.sort(control)[::-1]
+    top = ordered[: max(LEAST, round(TAIL * len(ordered))) + 1]
+    top = top[top > 0]
+    if not len(top):
+        return float(least)
+    fall = max(float((top - top[-1]).mean()), 1.0)  # a nat is what it is where p is right
+    return float(max(top[-1] + fall * np.log(len(top) * people / len(ordered) * views / CHANCE), least))
+
+
+def _views(tables: list[Table]) -> dict[str, tuple[list[list[np.ndarray]], bool]]:
+    """{name: (of each column that it shows the codes in all tables, whether only its moves count)}."""
+    schema = tables[0].schema
+    told = {name: words(tables, name) for name in changing(tables[0], "category", "boolean")}
+    values = {name: [numbers(t, name) for t in tables] for name in changing(tables[0], "numeric", "datetime")}
+    values[schema.time] = [distances(t) for t in tables]
+    whole = {f"all columns, {bins} bins": [*told.values(), *(binned(v, bins) for v in values.values())] for bins in (BINS, FINE)}
+    for name in schema.static:
+        kept = words(tables, name) if schema[name].kind in ("category", "boolean") else None
+        if schema[name].kind in ("numeric", "datetime"):
+            kept = binned([numbers(t, name) for t in tables], FINE)
+        if kept:
+            whole[f"all columns, {FINE} bins"].append(kept)
+    alone = {name: ([binned(v, BINS)], False) for name, v in values.items() if name != schema.time}
+    return {name: ([c], True) for name, c in told.items()} | alone | {name: (c, False) for name, c in whole.items()}
+
+
+def passages(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rare_below: int = 10) -> Score:
+    """How many training subjects have a passage that came out. Yardstick: 0, which is what is asked for."""
+    if few := too_few(train, holdout, synthetic):
+        return Score("privacy.passages", 0.0, 0.0, 0.0, 0.0, "low", few, {})
+    rng = np.random.default_rng(seed)
+    tables = [sample(t, LOOK, rng) for t in (train, holdout, synthetic)]
+    found, whose = np.zeros(len(tables[0].lengths), bool), [t.subjects for t in tables]
+    each, views = {}, _views(tables)
+    for key, (columns, moves) in views.items():
+        ours, control, theirs = (View(np.stack([c[i] for c in columns]), whose[i]) for i in range(3))
+        real = View(np.hstack([ours.codes, control.codes]), np.r_[ours.subjects, control.subjects + len(found)])
+        if moves:
+            real, theirs = real.moves(), theirs.moves()
+        far = farthest(real, theirs, len(found), rare_below)
+        pairs = float((real.subjects < len(found)).sum()) * len(theirs.subjects)
+        too_far = far[: len(found)] > chance(far[len(found) :], len(found), pairs, len(views))
+        each[key] = int(too_far.sum())
+        found |= too_far
+    value = float(found.sum())
+    details = {"views": each, "looked_at": looked_at({"train": len(tables[0]), "synthetic": len(tables[2])}, {"train": len(train), "synthetic": len(synthetic)})}
+    return Score("privacy.passages", value, value, value, 0.0, "low", None, details)
