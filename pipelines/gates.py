@@ -32,6 +32,7 @@ DEFAULTS: dict[str, dict[str, float]] = {
     "fidelity.autocorrelation": {"min": 0.85},
     "fidelity.spectrum": {"min": 0.6},
     "fidelity.crosscorrelation": {"min": 0.85},
+    "fidelity.transitions": {"min": 0.8},
     "fidelity.timing": {"min": 0.8},  # chance alone costs 0.15 where 160 people are compared with 160
     "utility.target": {"min": 0.9},
     "privacy.copies": {"max": 0.02},
@@ -40,6 +41,13 @@ DEFAULTS: dict[str, dict[str, float]] = {
     "privacy.rare": {"max": 0},
     "privacy.passages": {"max": 0},
     "privacy.disclosure": {"max": 0},
+}
+
+NEEDS = {  # kinds of columns that change from step to step, and how many of them
+    "fidelity.autocorrelation": (("numeric", "datetime"), 1),
+    "fidelity.spectrum": (("numeric", "datetime"), 1),
+    "fidelity.crosscorrelation": (("numeric", "datetime"), 2),
+    "fidelity.transitions": (("category", "boolean"), 1),
 }
 
 
@@ -90,6 +98,10 @@ WORDS = {
     "fidelity.crosscorrelation": Words(
         "Cross-correlation", "Do columns go together, at a step and from step to step, as the real ones do?", "1 is equal.",
         "columns do not go together from step to step as the real ones do",
+    ),
+    "fidelity.transitions": Words(
+        "Transitions", "Do values of categories follow each other as in the real series?", "1 is equal.",
+        "values of categories do not follow each other as the real ones do",
     ),
     "fidelity.timing": Words(
         "Timing", "Are there as many steps, so far apart, as in the real series?", "1 is equal.",
@@ -160,19 +172,28 @@ class Verdict:
         return asdict(self) | {"reasons": self.reasons}
 
 
-def suits(metric: str, schema: Schema) -> bool:
-    """Whether data of this schema can be judged by it: utility needs a target, and some metrics an order in time."""
-    return (metric != "utility.target" or schema.target is not None) and (metric not in (*validation.OF_SERIES, *privacy.OF_SERIES) or schema.time is not None)
+def lacks(metric: str, schema: Schema) -> str | None:
+    """What data of this schema would need to be judged by it and has not, in words; None where it can be."""
+    if metric == "utility.target":
+        return None if schema.target is not None else "a target column, and the source names none"
+    if metric not in (*validation.OF_SERIES, *privacy.OF_SERIES):
+        return None
+    if schema.time is None:
+        return "series, and the source is a table"
+    kinds, least = NEEDS.get(metric, ((), 0))
+    found = [c for c in schema.kinds(*kinds) if c not in (schema.subject, schema.time, *schema.static)]
+    return (
+        f"{least} or more columns of kind {' or '.join(kinds)} that change from step to step, and the source has {len(found)}" if len(found) < least else None
+    )
 
 
 def gates(schema: Schema, config: Mapping[str, Mapping[str, float] | None] | None = None) -> dict[str, dict[str, float]]:
     """The default gates that suit this schema, overridden and extended by those of the configuration; None lifts one."""
-    chosen = {m: dict(b) for m, b in DEFAULTS.items() if suits(m, schema)}
+    chosen = {m: dict(b) for m, b in DEFAULTS.items() if lacks(m, schema) is None}
     for metric, bound in (config or {}).items():
         if metric not in METRICS:
             raise DataError(f"gates: no metric {metric!r}; the metrics are {', '.join(METRICS)}")
-        if bound is not None and not suits(metric, schema):
-            needed = "a target column, and the source names none" if metric == "utility.target" else "series, and the source is a table"
+        if bound is not None and (needed := lacks(metric, schema)):
             raise DataError(f"gates: {metric} needs {needed}")
         if bound is None:
             chosen.pop(metric, None)

@@ -153,7 +153,7 @@ def judge(run: Run) -> dict:
     train, holdout = read_table(run.real / "train.arrow"), read_table(run.real / "holdout.arrow")
     published = _published(run, train.schema, "data")
     natural = _published(run, train.schema, NATURAL) if (run.folder / NATURAL).is_dir() else published
-    names = [name for name in gates.METRICS if gates.suits(name, train.schema)]
+    names = [name for name in gates.METRICS if gates.lacks(name, train.schema) is None]
     scores: list[dict] = []
     for name in each(names, "judging", len(names)):
         start = time.monotonic()

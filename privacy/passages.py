@@ -1,8 +1,8 @@
 """Does a passage of one person's series come out, that strangers would not share by chance?
 
-A passage is some steps of a series one after another, in one view of them: one column alone (of a category the order of its values,
-however long each lasts; of a number the sixteenths of all its values) or all columns and the distances of the steps, coarsely, or finely and with what stays. One that fewer than
-`rare_below` people hold counts as much as it is surprising, in nats,
+A passage is some steps of a series one after another, in one view of them: one column alone (of a category the order of its
+values, however long each lasts; of a number the sixteenths of all its values), or all columns and the distances of the steps,
+coarsely, or finely and with what stays. One that fewer than `rare_below` people hold counts as much as it is surprising, in nats,
     -log p(first step) - sum over the later ones of log p(step | step before),
 with p as it is of all other people. For every real subject the most surprising of its passages is looked for that some synthetic
 series has too. Chance matches are surprising as well, where there are many series or where p says little of them; so the same is
@@ -201,5 +201,6 @@ def passages(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, r
         each[key] = int(too_far.sum())
         found |= too_far
     value = float(found.sum())
-    details = {"views": each, "looked_at": looked_at({"train": len(tables[0]), "synthetic": len(tables[2])}, {"train": len(train), "synthetic": len(synthetic)})}
+    seen = looked_at({"train": len(tables[0]), "synthetic": len(tables[2])}, {"train": len(train), "synthetic": len(synthetic)})
+    details = {"views": each, "looked_at": seen}
     return Score("privacy.passages", value, value, value, 0.0, "low", None, details)

@@ -18,7 +18,8 @@ def ordered(people: int, seed: int) -> dict:
     """Eight events each, always in the order of the alphabet, and a number."""
     rng = np.random.default_rng(seed)
     events = np.sort(rng.choice(list("abcd"), (people, 8)), axis=1)
-    return {"who": np.repeat(np.arange(people), 8) + 10_000 * seed, "when": np.tile(np.arange(8), people), "event": events, "x": rng.integers(0, 10, 8 * people)}
+    who, when = np.repeat(np.arange(people), 8) + 10_000 * seed, np.tile(np.arange(8), people)
+    return {"who": who, "when": when, "event": events, "x": rng.integers(0, 10, 8 * people)}
 
 
 def table(columns: dict) -> Table:

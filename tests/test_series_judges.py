@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from generators.data import Table
+from generators.data import DataError, Table
 from pipelines.gates import DEFAULTS, METRICS, gates, past
 from validation import OF_SERIES
 from validation.series import autocorrelations
@@ -80,9 +80,11 @@ def test_real_is_better_than_noise(metric):
         bad = put(fresh, "when", fresh.column("when").to_numpy() ** 2)
     elif metric == "fidelity.course":
         bad = put(fresh, "marker", pc.subtract(fresh.column("marker"), fresh.column("when")).combine_chunks())
-    elif metric == "fidelity.crosscorrelation":  # one number alone
-        assert real.value == 1
+    elif metric == "fidelity.crosscorrelation":  # one number alone: no gate asks
+        assert real.value == 1 and metric not in gates(train.schema)
         return
+    elif metric == "fidelity.transitions":
+        bad = put(fresh, "stage", np.random.default_rng(0).choice(["late", "early"], len(fresh)))
     else:
         bad = shuffled(fresh) if metric != "utility.target" else put(fresh, "sick", np.random.default_rng(0).random(300)[fresh.subjects] < 0.4)
     noise = METRICS[metric](train, holdout, renamed(bad))
@@ -111,6 +113,24 @@ def test_cross_correlation_sees_columns_that_no_longer_go_together():
     good = METRICS["fidelity.crosscorrelation"](train, holdout, fresh)
     apart = METRICS["fidelity.crosscorrelation"](train, holdout, put(fresh, "y", np.random.default_rng(5).permutation(fresh.column("y").to_numpy())))
     assert good.value > 0.9 > apart.value + 0.15
+
+
+def test_a_chain_that_runs_backwards_is_not_like_one_that_runs_on():
+    """Nine steps in ten stay; a, b, c, a against a, c, b, a, every value as frequent, and kept as long, in both."""
+
+    def chain(people: int, seed: int, step: int) -> Table:
+        rng = np.random.default_rng(seed)
+        value = (rng.integers(0, 3, (people, 1)) + step * np.cumsum(rng.random((people, 20)) < 0.1, 1)) % 3
+        who, when = np.repeat(np.arange(people), 20), np.tile(np.arange(20), people)
+        return longitudinal.of({"who": who, "when": when, "w": np.array(list("abc"))[value.reshape(-1)]}, {"w": "category"})
+
+    train, holdout, fresh, back = chain(200, 0, 1), chain(150, 1, 1), chain(200, 2, 1), chain(200, 3, 2)
+    judge, bound = METRICS["fidelity.transitions"], DEFAULTS["fidelity.transitions"]
+    assert judge(train, holdout, fresh).value > 0.9 and not past(judge(train, holdout, fresh).value, bound)
+    assert judge(train, holdout, back).value < 0.55 and judge(train, holdout, back).yardstick > 0.9
+    assert {m for m in gates(train.schema) if m in OF_SERIES} == {"fidelity.course", "fidelity.transitions", "fidelity.timing"}
+    with pytest.raises(DataError, match=r"fidelity\.spectrum needs 1 or more columns of kind numeric or datetime that change.*has 0"):
+        gates(train.schema, {"fidelity.spectrum": {"min": 0.5}})
 
 
 @pytest.mark.parametrize("seed", range(2))

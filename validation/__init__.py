@@ -34,7 +34,10 @@ JUDGES = {
     "fidelity.autocorrelation": lazily("validation.series:autocorrelation"),
     "fidelity.spectrum": lazily("validation.spectrum:spectrum"),
     "fidelity.crosscorrelation": lazily("validation.series:crosscorrelation"),
+    "fidelity.transitions": lazily("validation.transitions:transitions"),
     "fidelity.timing": lazily("validation.series:timing"),
     "utility.target": lazily("validation.utility:target", by_subject=True),
 }
-OF_SERIES = ("fidelity.course", "fidelity.autocorrelation", "fidelity.spectrum", "fidelity.crosscorrelation", "fidelity.timing")
+OF_SERIES = (
+    "fidelity.course", "fidelity.autocorrelation", "fidelity.spectrum", "fidelity.crosscorrelation", "fidelity.transitions", "fidelity.timing",
+)  # fmt: skip
