@@ -45,6 +45,11 @@ class Sample:
     where: Mapping[str, Any] = field(default_factory=dict)
     subjects: int | None = None
 
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The columns of which something is asked."""
+        return (*self.where, *([self.balance] if self.balance and self.balance not in self.where else []))
+
 
 @dataclass(frozen=True)
 class Schedule:

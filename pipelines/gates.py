@@ -34,6 +34,7 @@ DEFAULTS: dict[str, dict[str, float]] = {
     "fidelity.crosscorrelation": {"min": 0.85},
     "fidelity.transitions": {"min": 0.8},
     "fidelity.timing": {"min": 0.8},  # chance alone costs 0.15 where 160 people are compared with 160
+    "fidelity.condition": {"min": 0.8},
     "utility.target": {"min": 0.9},
     "privacy.copies": {"max": 0.02},
     "privacy.membership": {"max": 0.1},
@@ -107,6 +108,10 @@ WORDS = {
         "Timing", "Are there as many steps, so far apart, as in the real series?", "1 is equal.",
         "series are not as long, or steps not as far apart, as the real ones",
     ),
+    "fidelity.condition": Words(
+        "Conditioned rows", "Are rows that were asked for by a condition distributed as the real ones that meet it?", "1 is equal.",
+        "rows that were asked for by a condition are not distributed as the real ones that meet it",
+    ),
     "utility.target": Words(
         "Utility", "Does a model trained on synthetic rows work on real people?", "1: nothing is lost.",
         "a model trained on synthetic rows predicts real people worse than one trained on real rows",
@@ -172,8 +177,10 @@ class Verdict:
         return asdict(self) | {"reasons": self.reasons}
 
 
-def lacks(metric: str, schema: Schema) -> str | None:
-    """What data of this schema would need to be judged by it and has not, in words; None where it can be."""
+def lacks(metric: str, schema: Schema, given: Iterable[str] = ()) -> str | None:
+    """What data of this schema would need to be judged by it and has not, in words; None where it can be. given: columns under a condition."""
+    if metric == "fidelity.condition":
+        return None if given else "sample: {where: ...} or {balance: ...}, and the entry has neither"
     if metric == "utility.target":
         return None if schema.target is not None else "a target column, and the source names none"
     if metric not in (*validation.OF_SERIES, *privacy.OF_SERIES):
@@ -187,13 +194,13 @@ def lacks(metric: str, schema: Schema) -> str | None:
     )
 
 
-def gates(schema: Schema, config: Mapping[str, Mapping[str, float] | None] | None = None) -> dict[str, dict[str, float]]:
-    """The default gates that suit this schema, overridden and extended by those of the configuration; None lifts one."""
-    chosen = {m: dict(b) for m, b in DEFAULTS.items() if lacks(m, schema) is None}
+def gates(schema: Schema, config: Mapping[str, Mapping[str, float] | None] | None = None, given: Iterable[str] = ()) -> dict[str, dict[str, float]]:
+    """The default gates that suit this schema and these columns under a condition, overridden and extended by those of the configuration; None lifts one."""
+    chosen = {m: dict(b) for m, b in DEFAULTS.items() if lacks(m, schema, given) is None}
     for metric, bound in (config or {}).items():
         if metric not in METRICS:
             raise DataError(f"gates: no metric {metric!r}; the metrics are {', '.join(METRICS)}")
-        if bound is not None and (needed := lacks(metric, schema)):
+        if bound is not None and (needed := lacks(metric, schema, given)):
             raise DataError(f"gates: {metric} needs {needed}")
         if bound is None:
             chosen.pop(metric, None)

@@ -39,7 +39,7 @@ def plan(entry: Entry) -> str:
     encoder = encoder_of(train.schema)(entry.rare_below).fit(train, rng=torch.Generator().manual_seed(entry.seed))
     model = build(entry.family, encoder.layout, entry.arguments)
     writable(entry)
-    wanted = gates.gates(train.schema, entry.gates)
+    wanted = gates.gates(train.schema, entry.gates, entry.sample.given)
     people, width = int(train.subjects.max()) + 1, len(encoder.layout)
     units = people if train.schema.time else len(train)  # what a generator counts
     rows = (entry.sample.subjects or entry.sample.rows or units) * len(train) // units

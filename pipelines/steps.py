@@ -17,6 +17,7 @@ from pipelines.house import Run, code, digest, hash_of, open_run, read_table, ve
 from pipelines.progress import each, log, training
 from validation.score import Score
 
+CONDITION = "fidelity.condition"
 NATURAL = "natural"  # where a condition is asked for: what the model makes without it, which fidelity is judged on
 _loaded: dict[str, tuple[Table, Table, float]] = {}
 
@@ -31,7 +32,7 @@ def preflight(entry) -> Run:
     if version not in _loaded:
         tables = sources.load_split(entry)
         asked.learned(entry, tables[0])
-        gates.gates(tables[0].schema, entry.gates)
+        gates.gates(tables[0].schema, entry.gates, entry.sample.given)
         _loaded.clear()
         _loaded[version] = (*tables, time.monotonic() - start)
     run = open_run(entry, version)
@@ -153,12 +154,17 @@ def judge(run: Run) -> dict:
     train, holdout = read_table(run.real / "train.arrow"), read_table(run.real / "holdout.arrow")
     published = _published(run, train.schema, "data")
     natural = _published(run, train.schema, NATURAL) if (run.folder / NATURAL).is_dir() else published
-    names = [name for name in gates.METRICS if gates.lacks(name, train.schema) is None]
+    given = run.entry.sample.given
+    names = [name for name in gates.METRICS if gates.lacks(name, train.schema, given) is None]
     scores: list[dict] = []
     for name in each(names, "judging", len(names)):
         start = time.monotonic()
-        table = published if name.startswith("privacy.") else natural
-        score: Score = gates.METRICS[name](train, holdout, table, seed=run.entry.seed, rare_below=run.entry.rare_below)
+        table = published if name.startswith("privacy.") or name == CONDITION else natural
+        more = {"given": given} if name == CONDITION else {}
+        score: Score = gates.METRICS[name](train, holdout, table, seed=run.entry.seed, rare_below=run.entry.rare_below, **more)
+        if name == CONDITION and score.power and name not in run.entry.gates:
+            log.info("%s left out: %s", name, score.power)
+            continue
         scores.append(score.to_json() | {"seconds": time.monotonic() - start})
         log.info("%s measured in %.1f s", name, scores[-1]["seconds"])
     contract = run.read("contract.json")

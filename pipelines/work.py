@@ -120,7 +120,9 @@ def _judged(run: Run) -> dict:
     """Scores against gates, and the contract."""
     entry, source, judged = run.entry, run.read("source.json"), run.read("judged.json")
     fit, schema = run.read("model/fit.json"), steps.schema_of(run)
-    verdict = gates.verdict([Score(**{k: v for k, v in s.items() if k != "seconds"}) for s in judged["scores"]], gates.gates(schema, entry.gates))
+    scores = [Score(**{k: v for k, v in s.items() if k != "seconds"}) for s in judged["scores"]]
+    told = entry.sample.given if any(s.name == steps.CONDITION for s in scores) else ()
+    verdict = gates.verdict(scores, gates.gates(schema, entry.gates, told))
     verdict = gates.with_contract(verdict, judged["contract"])
     return {
         "name": entry.name, "version": run.version, "config": entry.to_json(), "config_hash": entry.digest, "source": source,

@@ -147,6 +147,9 @@ def test_where_and_balance(project):
     table = pq.read_table(sorted((Path(result["run"]) / "data").glob("*.parquet"))[0])
     assert table.num_rows == 600 and pc.all(table["dead"]).as_py()
     assert sorted(c["counts"] for c in pc.value_counts(table["ward"]).to_pylist()) == [200, 200, 200]
+    facts = json.loads((Path(result["run"]) / "facts.json").read_text())
+    measured = {s["name"] for s in facts["scores"]}
+    assert ("fidelity.condition" in measured) == any(r["metric"] == "fidelity.condition" for r in facts["verdict"]["rows"])
 
 
 def test_two_runs_at_once_both_end_well(project):

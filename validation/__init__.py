@@ -8,16 +8,17 @@ from importlib import import_module
 
 
 def lazily(path: str, by_subject: bool = False):
-    """The judge at `module:function`, imported when it is first called. by_subject: of series it sees one row for each subject."""
+    """The judge at `module:function`, imported when it is first called. by_subject: of series it sees one row for each subject.
+    more: what a judge of one's own is told beside (`fidelity.condition`: given)."""
     module, function = path.split(":")
 
-    def judge(train, holdout, synthetic, *, seed=0, rare_below=10):
+    def judge(train, holdout, synthetic, *, seed=0, rare_below=10, **more):
         if by_subject and train.schema.time:
             from validation.summary import Summary
 
             see = Summary.of(train)
             train, holdout, synthetic = see.table(train), see.table(holdout), see.table(synthetic)
-        return getattr(import_module(module), function)(train, holdout, synthetic, seed=seed, rare_below=rare_below)
+        return getattr(import_module(module), function)(train, holdout, synthetic, seed=seed, rare_below=rare_below, **more)
 
     judge.__name__ = judge.__qualname__ = function
     judge.__doc__ = f"{path}, imported when called."
@@ -36,6 +37,7 @@ JUDGES = {
     "fidelity.crosscorrelation": lazily("validation.series:crosscorrelation"),
     "fidelity.transitions": lazily("validation.transitions:transitions"),
     "fidelity.timing": lazily("validation.series:timing"),
+    "fidelity.condition": lazily("validation.condition:condition"),
     "utility.target": lazily("validation.utility:target", by_subject=True),
 }
 OF_SERIES = (
