@@ -24,7 +24,16 @@ def read(source: Any, **options: Any):
     if hasattr(source, "columns") and hasattr(source, "dtypes"):
         import pyarrow as pa
 
-        return sources.of_values(reading.storable(pa.Table.from_pandas(source, preserve_index=False)), Source("table", "DataFrame", **options))
+        from generators.data import DataError
+
+        twice = source.columns[source.columns.duplicated()]
+        if len(twice):
+            raise DataError(f"DataFrame: found two columns {twice[0]!r}, expected names that differ")
+        try:
+            values = pa.Table.from_pandas(source, preserve_index=False)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as problem:  # its first words hold a value, its last ones the column
+            raise DataError(f"DataFrame: {problem.args[-1]}, expected values of one type in each column") from None
+        return sources.of_values(reading.storable(values), Source("table", "DataFrame", **options))
     kind = "dataset" if source in reading.DATASETS and not Path(source).exists() else "table"
     return sources.load(Source(kind, str(source), **options), root=Path())
 

@@ -34,6 +34,8 @@ def detect(values: pa.Table, declared: Mapping[str, Mapping[str, Any]], subject:
     for role, name in [("subject", subject), ("target", target), *(("columns", name) for name in declared)]:
         if name is not None and name not in known:
             raise DataError(f"{role}: no column {name!r}; the columns are {', '.join(known)}")
+    if subject is not None and (kind := declared.get(subject, {}).get("kind", "id")) not in ("id", "pii", "drop"):
+        raise DataError(f"columns.{subject}.kind: found {kind}, expected id or pii: it is the subject, of which new ones are invented")
     columns = tuple(detect_one(name, values.column(name), declared.get(name, {}), name == subject, name == target) for name in known)
     for column in columns:
         if (column.name == target and column.kind not in LEARNED) or (column.name == subject and column.kind == "drop"):

@@ -149,6 +149,8 @@ def test_conditions_are_on_what_stays():
         encoder.given({"marker": 1.0}, 3)
     with pytest.raises(DataError, match="balance: column 'stage' changes"):
         encoder.classes("stage")
+    with pytest.raises(DataError, match="where: column 'who' is the subject, of which new ones are invented; expected one that stays: sick, age"):
+        encoder.given({"who": 1}, 3)
 
 
 def test_series_that_hold_nothing_that_changes_are_no_series():

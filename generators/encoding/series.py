@@ -115,8 +115,11 @@ class SeriesEncoder:
         return self.static.classes(name)
 
     def _stays(self, name: str, key: str) -> None:
+        stays = ", ".join(self.schema.static) or "there is none"
+        if name == self.schema.subject:
+            raise DataError(f"{key}: column {name!r} is the subject, of which new ones are invented; expected one that stays: {stays}")
         if name in self.schema.arrow.names and name not in self.schema.static:
-            raise DataError(f"{key}: column {name!r} changes from step to step, expected one that stays: {', '.join(self.schema.static) or 'there is none'}")
+            raise DataError(f"{key}: column {name!r} changes from step to step, expected one that stays: {stays}")
 
     def state(self) -> dict:
         return {
