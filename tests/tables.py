@@ -1,9 +1,13 @@
 """Small tables, random streams and awkward columns for the tests of generators. Needs no more than generators do."""
 
+import base64
 import decimal
+import json
+import re
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from generators.data import Column, Schema, Table
@@ -124,3 +128,23 @@ def awkward() -> dict[str, tuple[pa.Array, str]]:
     for kind in (pa.string(), pa.bool_(), words.dictionary_encode().type):
         out[f"all null {kind}"] = pa.nulls(ROWS, kind), "category"
     return out
+
+
+def share(column: pa.ChunkedArray, value) -> float:
+    return pc.mean(pc.equal(column, pa.scalar(value, column.type)).fill_null(False).cast(pa.float64())).as_py()
+
+
+def told(encoder: TableEncoder, value) -> bool:
+    """Whether a saved encoder holds a value: as a number, in a string, or in the Arrow bytes of one."""
+
+    def walk(node):
+        if isinstance(node, dict):
+            return any(walk(v) for pair in node.items() for v in pair)
+        if isinstance(node, list | tuple):
+            return any(map(walk, node))
+        if isinstance(node, str):
+            text = str(value).encode()
+            return text in node.encode() or (len(node) > 40 and re.fullmatch(r"[\w+/=]+", node) and text in base64.b64decode(node + "==", validate=False))
+        return isinstance(value, float) and isinstance(node, int | float) and node == value
+
+    return bool(walk(json.loads(json.dumps(encoder.state()))))
