@@ -198,9 +198,9 @@ def passages(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, r
         far = farthest(real, theirs, len(found), rare_below)
         pairs = float((real.subjects < len(found)).sum()) * len(theirs.subjects)
         too_far = far[: len(found)] > chance(far[len(found) :], len(found), pairs, len(views))
-        each[key] = int(too_far.sum())
+        each[key] = {"kind": train.schema[key].kind if key in train.schema.arrow.names else "together", "passages": int(too_far.sum())}
         found |= too_far
     value = float(found.sum())
     seen = looked_at({"train": len(tables[0]), "synthetic": len(tables[2])}, {"train": len(train), "synthetic": len(synthetic)})
-    details = {"views": each, "looked_at": seen}
+    details = {"columns": each, "looked_at": seen}
     return Score("privacy.passages", value, value, value, 0.0, "low", None, details)

@@ -30,6 +30,15 @@ def facts() -> dict:
     return facts_of(with_one_strange_patient(0), longitudinal.visits(200, 1), longitudinal.visits(300, 2), METRICS)
 
 
+def test_passages_that_came_out_are_counted_by_column():
+    train, holdout = longitudinal.visits(200, 0), longitudinal.visits(150, 1)
+    copied = facts_of(train, holdout, train, ("privacy.passages",))
+    assert "people's passages</b> came out, in:" in report.render(copied).replace("&#39;", "'")
+    fresh = facts_of(train, holdout, longitudinal.visits(200, 2), ("privacy.passages",))
+    assert "No people's passages came out of the" in report.render(fresh).replace("&#39;", "'")
+    assert "people's passages" not in report.render(facts_of(train, holdout, train, ("privacy.rare",))).replace("&#39;", "'")
+
+
 def test_each_number_is_drawn_over_time(facts):
     page, found = report.render(facts), {s["name"]: s["details"] for s in facts["scores"]}
     assert ">Series</h2>" in page and "synthetic series over the middle 80 % of the real ones" in page
