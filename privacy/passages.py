@@ -18,13 +18,15 @@ https://doi.org/10.1007/BF00699107; the tail: "Statistical inference using extre
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from generators.data import Table
 from validation.features import labels, numbers
-from validation.resampling import looked_at, people, sample, too_few
+from validation.resampling import looked_at, sample, too_few
 from validation.score import Score
 from validation.summary import changing, gaps
 
@@ -51,17 +53,23 @@ class View:
         same = (self.subjects[1:] == self.subjects[:-1]) & (self.codes[:, 1:] == self.codes[:, :-1]).all(0)
         return self.part(np.r_[True, ~same] if len(self.subjects) else np.zeros(0, bool))
 
-    def hashes(self, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """A number for every passage of so many steps, the same for equal ones, and at which step it starts."""
+    @cached_property
+    def _sums(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sums of symbol i times B to the power of i, before each step and after the last; and those powers with the sign turned."""
         with np.errstate(over="ignore"):
             symbol = np.zeros(len(self.subjects), np.uint64)
             for code in self.codes:
                 symbol = _mixed(symbol * B + code.astype(np.uint64))
-            out = np.zeros(max(len(symbol) - length + 1, 0), np.uint64)
-            for i in range(length):
-                out = out * B + symbol[i : len(symbol) - length + 1 + i]
-        start = np.flatnonzero(self.subjects[: len(out)] == self.subjects[length - 1 :][: len(out)])
-        return out[start], start
+            up, down = (np.cumprod(np.r_[np.uint64(1), np.full(len(symbol), b)]) for b in (B, np.uint64(pow(int(B), -1, 2**64))))
+            return np.r_[np.uint64(0), np.cumsum(symbol * up[:-1])], down
+
+    def hashes(self, length: int, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of these starts those of passages of so many steps of one subject, and a number for each passage, the same for equal ones."""
+        start = start[start + length <= len(self.subjects)]
+        start = start[self.subjects[start] == self.subjects[start + length - 1]]
+        sums, down = self._sums
+        with np.errstate(over="ignore"):
+            return start, (sums[start + length] - sums[start]) * down[start]
 
 
 def _mixed(x: np.ndarray) -> np.ndarray:
@@ -110,9 +118,9 @@ def surprise(view: View) -> tuple[np.ndarray, np.ndarray]:
 
 def _counts(code: np.ndarray, whose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For every step how often its code comes, in all and within its own subject."""
-    _, code, held = np.unique(code, return_inverse=True, return_counts=True)
-    _, mine, own = np.unique(whose.astype(np.int64) * len(held) + code, return_inverse=True, return_counts=True)
-    return held[code], own[mine]
+    code = pd.factorize(code)[0].astype(np.int64)
+    mine = pd.factorize(whose * (code.max(initial=0) + 1) + code)[0]
+    return np.bincount(code)[code], np.bincount(mine)[mine]
 
 
 def farthest(real: View, synthetic: View, strangers: int, rare_below: int) -> np.ndarray:
@@ -123,30 +131,30 @@ def farthest(real: View, synthetic: View, strangers: int, rare_below: int) -> np
     """
     first, later = surprise(real)
     held = real.subjects >= strangers
-    meets = _shared(real.part(held).hashes(1)[0], synthetic.hashes(1)[0])
+    ours, theirs = np.arange(len(real.subjects)), np.arange(len(synthetic.subjects))
+    meets = _shared(real.hashes(1, ours)[1][held], synthetic.hashes(1, theirs)[1])
     over = max(np.log(max(meets, 1e-300) / np.exp(-first[held]).mean()), 0.0)
     first, later = np.maximum(first - over, 0.0), np.maximum(later - over, 0.0)
     so_far = np.cumsum(later)
     out = np.zeros(int(real.subjects.max(initial=-1)) + 1)
-    for length in LENGTHS:
-        theirs = np.unique(synthetic.hashes(length)[0])
-        ours, start = real.hashes(length)
-        again = np.isin(ours, theirs)
-        if not again.any():
+    for length in LENGTHS:  # what is shared no longer is not shared longer still
+        (ours, passage), (theirs, other) = real.hashes(length, ours), synthetic.hashes(length, theirs)
+        again, still = pd.Series(passage).isin(other).to_numpy(), pd.Series(other).isin(passage).to_numpy()
+        ours, theirs = ours[again], theirs[still]
+        if not len(ours):
             break
-        ours, start = ours[again], start[again]
-        _, passage = np.unique(ours, return_inverse=True)
-        few = people(passage, real.subjects[start], passage.max() + 1)[passage] < rare_below
-        at = start[few]
+        passage = pd.factorize(passage[again])[0].astype(np.int64)
+        holders = pd.unique(passage * len(out) + real.subjects[ours]) // len(out)
+        at = ours[np.bincount(holders)[passage] < rare_below]
         np.maximum.at(out, real.subjects[at], first[at] + so_far[at + length - 1] - so_far[at])
     return out
 
 
 def _shared(a: np.ndarray, b: np.ndarray) -> float:
     """How probably one of these values and one of those are equal."""
-    (ours, n), (theirs, m) = (np.unique(v, return_counts=True) for v in (a, b))
-    _, i, j = np.intersect1d(ours, theirs, assume_unique=True, return_indices=True)
-    return float(n[i] @ m[j] / (n.sum() * m.sum()))
+    n, m = pd.Series(a).value_counts(), pd.Series(b).value_counts()
+    both = n.index.intersection(m.index)
+    return float(n[both].to_numpy() @ m[both].to_numpy() / (len(a) * len(b)))
 
 
 def chance(control: np.ndarray, people: int, pairs: float, views: int) -> float:
