@@ -33,8 +33,8 @@ def read(source: Any, **options: Any):
             values = pa.Table.from_pandas(source, preserve_index=False)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as problem:  # its first words hold a value, its last ones the column
             raise DataError(f"DataFrame: {problem.args[-1]}, expected values of one type in each column") from None
-        return sources.of_values(reading.storable(values), Source("table", "DataFrame", **options))
-    kind = "dataset" if source in reading.DATASETS and not Path(source).exists() else "table"
+        return sources.of_values(reading.storable(values), Source("series" if options.get("window") else "table", "DataFrame", **options))
+    kind = "dataset" if source in reading.DATASETS and not Path(source).exists() else "series" if options.get("window") else "table"
     return sources.load(Source(kind, str(source), **options), root=Path())
 
 

@@ -24,29 +24,32 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from generators.data import Table
+from generators.data import LEARNED, Table
 from validation.features import labels, numbers
 from validation.resampling import looked_at, sample, too_few
 from validation.score import Score
 from validation.summary import changing, gaps
 
-LOOK = 500_000  # rows of a table that are looked at, at most
+LOOK = 1_000_000  # rows of a table that are looked at, at most
 BINS, FINE = 16, 256  # in which numbers are told apart
 LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 19, 24, 30, 38, 48, 60, 75, 94, 118, 148, 185, 231, 289, 361, 451, 564, 705, 881)  # of passages, in steps
 CHANCE = 0.01  # how often chance alone may reach the figure that is too much, over all views
 TAIL, LEAST = 0.1, 10  # share of the holdout's figures, and how many at least, that tell how fast they fall off
+SURE = 1.64  # standard deviations by which that may be worse than it looks
+FEWER = 10  # training subjects for one of the holdout, beyond which what strangers share cannot be told from so few
 B = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
 class View:
-    """Steps as codes: (columns, steps) 0 .. sizes - 1, and whose they are."""
+    """Steps as codes: (columns, steps) 0 .. sizes - 1, whose they are, and which columns are numbers, with codes in their order."""
 
     codes: np.ndarray
     subjects: np.ndarray
+    ordered: tuple[bool, ...]
 
     def part(self, at: np.ndarray) -> View:
-        return View(self.codes[:, at], self.subjects[at])
+        return View(self.codes[:, at], self.subjects[at], self.ordered)
 
     def moves(self) -> View:
         """Only the steps at which something is other than before."""
@@ -100,19 +103,30 @@ def distances(table: Table) -> np.ndarray:
 
 
 def surprise(view: View) -> tuple[np.ndarray, np.ndarray]:
-    """Of every step -log p(step) and -log p(step | step before), by all other subjects' steps, summed over columns."""
+    """Of every step -log p(step) and -log p(step | step before), by all other subjects' steps, summed over columns.
+
+    Where few others were at the step before, p is that of as long a way between numbers, or of staying, or else of the value, anywhere.
+    What a person did before, from the same value to the same, is no surprise again.
+    """
     whose, first, later = view.subjects, np.zeros(len(view.subjects)), np.zeros(len(view.subjects))
     follows = np.flatnonzero(whose[1:] == whose[:-1])
-    for code in view.codes:
+    own_steps = np.bincount(whose[follows])
+    others = len(follows) - own_steps[whose[follows]] if len(follows) else np.zeros(0)
+    for code, ordered in zip(view.codes, view.ordered, strict=True):
         size = int(code.max(initial=0)) + 1
         held, own = _counts(code, whose)
-        total = len(code) - np.bincount(whose)[whose]
-        share = (held - own + 0.5) / (total + 0.5 * size)
+        share = (held - own + 0.5) / (len(code) - np.bincount(whose)[whose] + 0.5 * size)
         first -= np.log(share)
         before, now = code[follows], code[follows + 1]
+        way = now - before if ordered else (now != before).astype(np.int64)
+        gone, own_gone = _counts(way, whose[follows])
+        prior = (gone - own_gone + 0.5) / (others + 0.5 * max(len(np.unique(way)), 2))
+        if not ordered:
+            prior = np.where(way == 0, prior, prior * share[follows + 1])
         pair, own_pair = _counts(before * size + now, whose[follows])
         left, own_left = _counts(before, whose[follows])
-        later[follows + 1] -= np.log((pair - own_pair + share[follows + 1]) / (left - own_left + 1))
+        new = ~pd.Series(whose[follows] * size**2 + before * size + now).duplicated().to_numpy()
+        later[follows + 1] -= np.where(new, np.log((pair - own_pair + prior) / (left - own_left + 1)), 0.0)
     return first, later
 
 
@@ -169,25 +183,27 @@ def chance(control: np.ndarray, people: int, pairs: float, views: int) -> float:
     top = top[top > 0]
     if not len(top):
         return float(least)
-    fall = max(float((top - top[-1]).mean()), 1.0)  # a nat is what it is where p is right
+    fall = max(float((top - top[-1]).mean()) * (1 + SURE / np.sqrt(len(top))), 1.0)  # a nat is what it is where p is right
     return float(max(top[-1] + fall * np.log(len(top) * people / len(ordered) * views / CHANCE), least))
 
 
-def _views(tables: list[Table]) -> dict[str, tuple[list[list[np.ndarray]], bool]]:
-    """{name: (of each column that it shows the codes in all tables, whether only its moves count)}."""
+def _views(tables: list[Table]) -> dict[str, tuple[list[list[np.ndarray]], list[bool], bool]]:
+    """{name: (of each column that it shows the codes in all tables, whether those are ordered, whether only moves count)}."""
     schema = tables[0].schema
     told = {name: words(tables, name) for name in changing(tables[0], "category", "boolean")}
     values = {name: [numbers(t, name) for t in tables] for name in changing(tables[0], "numeric", "datetime")}
     values[schema.time] = [distances(t) for t in tables]
-    whole = {f"all columns, {bins} bins": [*told.values(), *(binned(v, bins) for v in values.values())] for bins in (BINS, FINE)}
-    for name in schema.static:
-        kept = words(tables, name) if schema[name].kind in ("category", "boolean") else None
-        if schema[name].kind in ("numeric", "datetime"):
-            kept = binned([numbers(t, name) for t in tables], FINE)
-        if kept:
-            whole[f"all columns, {FINE} bins"].append(kept)
-    alone = {name: ([binned(v, BINS)], False) for name, v in values.items() if name != schema.time}
-    return {name: ([c], True) for name, c in told.items()} | alone | {name: (c, False) for name, c in whole.items()}
+    views = {name: ([c], [False], True) for name, c in told.items()}
+    views |= {name: ([binned(v, BINS)], [True], False) for name, v in values.items() if name != schema.time}
+    for bins in (BINS, FINE):
+        columns, ordered = [*told.values(), *(binned(v, bins) for v in values.values())], [False] * len(told) + [True] * len(values)
+        for name in schema.static if bins == FINE else ():
+            if schema[name].kind in LEARNED:
+                number = schema[name].kind in ("numeric", "datetime")
+                columns.append(binned([numbers(t, name) for t in tables], FINE) if number else words(tables, name))
+                ordered.append(number)
+        views[f"all columns, {bins} bins"] = columns, ordered, False
+    return views
 
 
 def passages(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rare_below: int = 10) -> Score:
@@ -198,9 +214,9 @@ def passages(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, r
     tables = [sample(t, LOOK, rng) for t in (train, holdout, synthetic)]
     found, whose = np.zeros(len(tables[0].lengths), bool), [t.subjects for t in tables]
     each, views = {}, _views(tables)
-    for key, (columns, moves) in views.items():
-        ours, control, theirs = (View(np.stack([c[i] for c in columns]), whose[i]) for i in range(3))
-        real = View(np.hstack([ours.codes, control.codes]), np.r_[ours.subjects, control.subjects + len(found)])
+    for key, (columns, ordered, moves) in views.items():
+        ours, control, theirs = (View(np.stack([c[i] for c in columns]), whose[i], tuple(ordered)) for i in range(3))
+        real = View(np.hstack([ours.codes, control.codes]), np.r_[ours.subjects, control.subjects + len(found)], tuple(ordered))
         if moves:
             real, theirs = real.moves(), theirs.moves()
         far = farthest(real, theirs, len(found), rare_below)
@@ -208,7 +224,10 @@ def passages(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, r
         too_far = far[: len(found)] > chance(far[len(found) :], len(found), pairs, len(views))
         each[key] = {"kind": train.schema[key].kind if key in train.schema.arrow.names else "together", "passages": int(too_far.sum())}
         found |= too_far
-    value = float(found.sum())
+    value, held = float(found.sum()), len(tables[1].lengths)
+    few = (
+        f"the holdout has {held} subjects for {len(found)} to learn from, too few to tell what strangers share" if value and held * FEWER < len(found) else None
+    )
     seen = looked_at({"train": len(tables[0]), "synthetic": len(tables[2])}, {"train": len(train), "synthetic": len(synthetic)})
     details = {"columns": each, "looked_at": seen}
-    return Score("privacy.passages", value, value, value, 0.0, "low", None, details)
+    return Score("privacy.passages", value, value, value, 0.0, "low", few, details)

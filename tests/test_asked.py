@@ -1,5 +1,6 @@
 """Rows that are asked for: `where:` and `balance:` from table to table, and what is said of requests that cannot be met."""
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -93,6 +94,12 @@ def test_requests_that_cannot_be_met(model, request_, message):
 def test_requests_that_are_none(model, request_, message):
     with pytest.raises(DataError, match=message):
         model.sample(**({"rows": 10} | request_))
+
+
+def test_nan_is_null_and_asked_for_in_vain_where_there_is_none():
+    data = table({"x": np.random.default_rng(0).normal(size=300), "g": ["a", "b"] * 150}, ["numeric", "category"])
+    with pytest.raises(DataError, match="'x': the value asked for cannot be met"):
+        Synthesizer("gmm", **QUICK).fit(data).sample(5, where={"x": float("nan")})
 
 
 def test_values_that_never_meet():

@@ -148,6 +148,7 @@ def test_where_and_balance(project):
     assert table.num_rows == 600 and pc.all(table["dead"]).as_py()
     assert sorted(c["counts"] for c in pc.value_counts(table["ward"]).to_pylist()) == [200, 200, 200]
     facts = json.loads((Path(result["run"]) / "facts.json").read_text())
+    assert "conditioned rows" in (Path(result["run"]) / "report.html").read_text()
     measured = {s["name"] for s in facts["scores"]}
     assert ("fidelity.condition" in measured) == any(r["metric"] == "fidelity.condition" for r in facts["verdict"]["rows"])
 

@@ -39,18 +39,22 @@ def with_copies(train: Table, fresh: Table, copies: int, noise: float = 0.0) -> 
 
 def test_surprise_by_hand():
     """Four people, of whom the last alone goes from 1 to 0; what is said of a person's step is counted of the others."""
-    view = View(np.array([[0, 1, 0, 1, 0, 1, 1, 0]]), np.array([0, 0, 1, 1, 2, 2, 3, 3]))
+    view = View(np.array([[0, 1, 0, 1, 0, 1, 1, 0, 1, 0]]), np.array([0, 0, 1, 1, 2, 2, 3, 3, 3, 3]), (False,))
     first, later = surprise(view)
-    assert first[0] == pytest.approx(-np.log((3 + 0.5) / (6 + 1)))  # 3 of the others' 6 steps are 0
-    assert later[1] == pytest.approx(-np.log((2 + 0.5) / (2 + 1)))  # both of the others that leave 0 go to 1
-    assert later[7] == pytest.approx(-np.log((0 + 0.5) / (0 + 1)))  # no other leaves 1
-    assert later[0] == 0
+    assert first[0] == pytest.approx(-np.log((4 + 0.5) / (8 + 1)))  # 4 of the others' 8 steps are 0
+    moved = (5 + 0.5) / (5 + 1) * (4 + 0.5) / (8 + 1)  # all of the others' 5 steps are to another value; 1 is half of their steps
+    assert later[1] == pytest.approx(-np.log((3 + moved) / (3 + 1)))  # the others that leave 0 go to 1, thrice
+    moved = (3 + 0.5) / (3 + 1) * (3 + 0.5) / (6 + 1)
+    assert later[7] == pytest.approx(-np.log((0 + moved) / (0 + 1)))  # no other leaves 1
+    assert later[0] == 0 and later[9] == 0  # nobody was before; the last person did that before
+    numbers = surprise(View(view.codes * 3, view.subjects, (True,)))[1]
+    assert numbers[7] == pytest.approx(-np.log((0 + (0 + 0.5) / (3 + 1)) / (0 + 1)))  # no other goes down by 3
 
 
 def test_only_passages_of_few_that_came_out_count():
     steps = np.array([[0, 1, 2, 3, 0, 1, 0, 1, 3, 2, 0, 3]])
-    real = View(steps, np.array([0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 3, 3]))
-    fake = View(np.array([[2, 3, 0, 1]]), np.array([0, 0, 0, 0]))
+    real = View(steps, np.array([0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 3, 3]), (False,))
+    fake = View(np.array([[2, 3, 0, 1]]), np.array([0, 0, 0, 0]), (False,))
     first, later = surprise(real)
     over = max(np.log(0.25 / np.exp(-first[8:]).mean()), 0)  # of the four last steps of fake each is one
     far = farthest(real, fake, strangers=3, rare_below=3)
@@ -61,7 +65,7 @@ def test_only_passages_of_few_that_came_out_count():
 def test_chance_by_hand():
     """Of 100 strangers eleven come 10 far or farther: those fall off by 2 in the mean, and of 100 people one in a hundred times comes beyond what that says."""
     control = np.r_[np.zeros(50), np.full(39, 9.0), np.full(10, 12.2), 10.0]
-    assert chance(control, 100, 1.0, 1) == pytest.approx(10 + 2 * np.log(11 * 100))
+    assert chance(control, 100, 1.0, 1) == pytest.approx(10 + 2 * (1 + 1.64 / 11**0.5) * np.log(11 * 100))
     assert chance(control, 100, 1e30, 2) == pytest.approx(np.log(1e30 * 2 * 100))
     assert chance(np.zeros(100), 100, 1e9, 1) == pytest.approx(np.log(1e9 * 100))
 

@@ -281,15 +281,3 @@ def test_a_holdout_of_other_people_is_taken(tmp_path):
     pq.write_table(renamed(pq.read_table(tmp_path / "visits.parquet")).slice(0, 600), tmp_path / "more.parquet")
     train, holdout = sources.load_split(load_entry(config, "visits"))
     assert holdout.schema.static == train.schema.static and len(holdout) <= 600
-
-
-def test_what_is_wrong_with_a_frame_is_said_in_words_without_its_values():
-    twice = pd.DataFrame(np.ones((200, 2)), columns=["a", "a"])
-    with pytest.raises(DataError, match="found two columns 'a'"):
-        read(twice)
-    with pytest.raises(DataError, match="column b with type object") as problem:
-        read(pd.DataFrame({"b": [1, "Frieda Kahn", 2.5] * 70}))
-    assert "Frieda" not in str(problem.value)
-    visits = pd.DataFrame({"pid": np.repeat(np.arange(150), 4), "t": np.tile(range(4), 150), "x": np.random.default_rng(0).normal(size=600)})
-    with pytest.raises(DataError, match=r"columns\.pid\.kind: found category, expected id or pii"):
-        read(visits, subject="pid", time="t", columns={"pid": {"kind": "category"}})

@@ -1,13 +1,13 @@
 """Do the values of categories follow each other as in the real series?
 
-transitions = 1 - mean over categories of two distances,
-    which:      1/2 sum over pairs (value, next other value) of |p_train - p_synthetic|, p the share of a pair among all changes; pairs that
-                are less than a twentieth of the training series' changes are one
-    how often:  |r_train - r_synthetic| / the larger one, r the share of steps at which the value is another than before
-No unit; 1 is equal. What stays the same for long is seen in `how often` alone, so that it does not hide which value comes next; a
-category that changes in fewer than 10 training series is judged by that alone.
+transitions = 1 - mean over categories of the larger one of two distances,
+    which:      1/2 sum over pairs (value, next other value) of |p_train - p_synthetic|, p the share of a pair among all changes
+    how often:  |r_train - r_synthetic| / (r_train + r_synthetic), r the share of steps at which the value is another than before
+No unit; 1 is equal. What stays the same for long is seen in `how often` alone, so that it does not hide which value comes next. As
+many pairs are told apart as chance allows, one for 25 changes of the training series, the most frequent ones; the others are one.
+Of fewer than 50 changes nothing is said of which.
 
-The embedded chain of a process: "Statistical inference about Markov chains", T. Anderson, L. Goodman, 1957, https://doi.org/10.1214/aoms/1177707039
+"Statistical inference about Markov chains", T. Anderson, L. Goodman, 1957, https://doi.org/10.1214/aoms/1177707039
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy as np
 from generators.data import Table
 from validation.features import labels, shared_codes
 from validation.score import Score
-from validation.series import FEW, Measure, judged
+from validation.series import Measure, judged
 from validation.summary import changing
 
-LEAST = 0.05  # share of the changes that a pair has a cell of its own from
+CHANGES, PAIRS = 25, 1000  # changes for a pair that is told apart, and such pairs at most: so chance alone costs 0.11
 
 
 def transitions(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rare_below: int = 10) -> Score:
@@ -28,7 +28,7 @@ def transitions(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0
         out = {}
         for name in changing(a, "category", "boolean"):
             ours, theirs, size = shared_codes(labels(a, name), labels(b, name))
-            out |= {f"{name}: which": _which(_moves(a, ours, size), _moves(b, theirs, size), size), f"{name}: how often": _often(a, ours, b, theirs)}
+            out[name] = _larger(_which(_moves(a, ours, size), _moves(b, theirs, size)), _often(a, ours, b, theirs))
         return out
 
     return judged("fidelity.transitions", train, holdout, synthetic, seed, measures)
@@ -46,16 +46,23 @@ def _moves(table: Table, codes: np.ndarray, size: int) -> tuple[np.ndarray, np.n
     return codes[at - 1] * size + codes[at], table.subjects[at]
 
 
-def _which(ours: tuple[np.ndarray, np.ndarray], theirs: tuple[np.ndarray, np.ndarray], size: int) -> Measure:
-    kept, counts = np.unique(ours[0], return_counts=True)
-    kept = kept[counts >= LEAST * counts.sum()]
-    cell = np.full(size * size, len(kept))
-    cell[kept] = np.arange(len(kept))
-    few = len(np.unique(ours[1])) < FEW
+def _larger(one: Measure, other: Measure) -> Measure:
+    return lambda wa, wb: float(np.fmax(one(wa, wb), other(wa, wb)))
+
+
+def _which(ours: tuple[np.ndarray, np.ndarray], theirs: tuple[np.ndarray, np.ndarray]) -> Measure:
+    pairs, counts = np.unique(ours[0], return_counts=True)
+    kept = np.sort(pairs[np.argsort(-counts, kind="stable")[: min(len(ours[0]) // CHANGES, PAIRS)]])
+
+    def cells(moves: np.ndarray) -> np.ndarray:
+        at = np.searchsorted(kept, moves).clip(max=max(len(kept) - 1, 0))
+        return np.where(kept[at] == moves, at, len(kept)) if len(kept) else np.zeros(len(moves), np.int64)
+
+    mine, other = cells(ours[0]), cells(theirs[0])
 
     def distance(wa: np.ndarray, wb: np.ndarray) -> float:
-        p, q = (np.bincount(cell[move], w[whose], len(kept) + 1) for (move, whose), w in ((ours, wa), (theirs, wb)))
-        if few or not p.sum():
+        p, q = (np.bincount(cell, w[whose], len(kept) + 1) for cell, whose, w in ((mine, ours[1], wa), (other, theirs[1], wb)))
+        if len(mine) < 2 * CHANGES or not p.sum():
             return float("nan")
         return float(np.abs(p / p.sum() - q / q.sum()).sum() / 2) if q.sum() else 1.0
 
@@ -67,6 +74,6 @@ def _often(a: Table, ours: np.ndarray, b: Table, theirs: np.ndarray) -> Measure:
 
     def distance(wa: np.ndarray, wb: np.ndarray) -> float:
         rates = [w[moved].sum() / max(w[steps].sum(), 1e-9) for (steps, moved), w in zip(parts, (wa, wb), strict=True)]
-        return float(abs(rates[0] - rates[1]) / max(rates)) if max(rates) > 0 else 0.0
+        return float(abs(rates[0] - rates[1]) / sum(rates)) if sum(rates) > 0 else 0.0
 
     return distance
