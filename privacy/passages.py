@@ -42,7 +42,7 @@ B = np.uint64(0x9E3779B97F4A7C15)
 
 @dataclass(frozen=True)
 class View:
-    """Steps as codes: (columns, steps) 0 .. sizes - 1, whose they are, and which columns are numbers, with codes in their order."""
+    """Steps as codes: (columns, steps) 0 .. sizes - 1, whose they are, and which columns are numbers, with codes in their order and 0 for none."""
 
     codes: np.ndarray
     subjects: np.ndarray
@@ -89,10 +89,10 @@ def words(tables: list[Table], name: str) -> list[np.ndarray]:
 
 
 def binned(values: list[np.ndarray], bins: int) -> list[np.ndarray]:
-    """Numbers of some tables as bins that are as likely as each other in the first one, NaN being one more."""
+    """Numbers of some tables as bins 1, 2, ... that are as likely as each other in the first one; 0 is NaN."""
     known = values[0][~np.isnan(values[0])]
     edges = np.unique(np.quantile(known, np.linspace(0, 1, bins + 1)[1:-1])) if len(known) else np.zeros(0)
-    return [np.where(np.isnan(v), len(edges) + 1, np.searchsorted(edges, v, side="right")) for v in values]
+    return [np.where(np.isnan(v), 0, 1 + np.searchsorted(edges, v, side="right")) for v in values]
 
 
 def distances(table: Table) -> np.ndarray:
@@ -105,8 +105,9 @@ def distances(table: Table) -> np.ndarray:
 def surprise(view: View) -> tuple[np.ndarray, np.ndarray]:
     """Of every step -log p(step) and -log p(step | step before), by all other subjects' steps, summed over columns.
 
-    Where few others were at the step before, p is that of as long a way between numbers, or of staying, or else of the value, anywhere.
-    What a person did before, from the same value to the same, is no surprise again.
+    Where few others were at the step before, or steps from there are many, p is also that of as long a way between numbers, or of
+    staying, or else of the value, anywhere (Witten, Bell; 1991; https://doi.org/10.1109/18.87000).
+    What a person did before, from the same value, counts as much as all others together: going on as ever is no surprise.
     """
     whose, first, later = view.subjects, np.zeros(len(view.subjects)), np.zeros(len(view.subjects))
     follows = np.flatnonzero(whose[1:] == whose[:-1])
@@ -118,16 +119,27 @@ def surprise(view: View) -> tuple[np.ndarray, np.ndarray]:
         share = (held - own + 0.5) / (len(code) - np.bincount(whose)[whose] + 0.5 * size)
         first -= np.log(share)
         before, now = code[follows], code[follows + 1]
-        way = now - before if ordered else (now != before).astype(np.int64)
+        way = _ways(before, now, size) if ordered else (now != before).astype(np.int64)
         gone, own_gone = _counts(way, whose[follows])
         prior = (gone - own_gone + 0.5) / (others + 0.5 * max(len(np.unique(way)), 2))
-        if not ordered:
-            prior = np.where(way == 0, prior, prior * share[follows + 1])
+        prior = np.where((before == 0) & (now > 0) if ordered else now != before, prior * share[follows + 1] / np.maximum(1 - share[follows], 1e-9), prior)
         pair, own_pair = _counts(before * size + now, whose[follows])
         left, own_left = _counts(before, whose[follows])
-        new = ~pd.Series(whose[follows] * size**2 + before * size + now).duplicated().to_numpy()
-        later[follows + 1] -= np.where(new, np.log((pair - own_pair + prior) / (left - own_left + 1)), 0.0)
+        ways = np.bincount(pd.unique(before * size + now) // size, minlength=size)[before]  # different steps from there
+        anybody = (pair - own_pair + ways * prior) / (left - own_left + ways)
+        done, been = _before(whose[follows] * size**2 + before * size + now), _before(whose[follows] * size + before)
+        later[follows + 1] -= np.log((done + anybody) / (been + 1))
     return first, later
+
+
+def _ways(before: np.ndarray, now: np.ndarray, size: int) -> np.ndarray:
+    """How far it is from bin to bin; to, from, or still nothing there are ways of their own."""
+    return np.select([now == 0, before == 0], [np.where(before == 0, 2 * size, 2 * size + 1), 2 * size + 2], now - before)
+
+
+def _before(key: np.ndarray) -> np.ndarray:
+    """For every step how many earlier ones have the same key."""
+    return pd.Series(key).groupby(key, sort=False).cumcount().to_numpy()
 
 
 def _counts(code: np.ndarray, whose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

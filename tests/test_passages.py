@@ -42,13 +42,19 @@ def test_surprise_by_hand():
     view = View(np.array([[0, 1, 0, 1, 0, 1, 1, 0, 1, 0]]), np.array([0, 0, 1, 1, 2, 2, 3, 3, 3, 3]), (False,))
     first, later = surprise(view)
     assert first[0] == pytest.approx(-np.log((4 + 0.5) / (8 + 1)))  # 4 of the others' 8 steps are 0
-    moved = (5 + 0.5) / (5 + 1) * (4 + 0.5) / (8 + 1)  # all of the others' 5 steps are to another value; 1 is half of their steps
+    moved = (5 + 0.5) / (5 + 1)  # all of the others' 5 steps are to another value, and there is but one
     assert later[1] == pytest.approx(-np.log((3 + moved) / (3 + 1)))  # the others that leave 0 go to 1, thrice
-    moved = (3 + 0.5) / (3 + 1) * (3 + 0.5) / (6 + 1)
+    moved = (3 + 0.5) / (3 + 1)
     assert later[7] == pytest.approx(-np.log((0 + moved) / (0 + 1)))  # no other leaves 1
-    assert later[0] == 0 and later[9] == 0  # nobody was before; the last person did that before
-    numbers = surprise(View(view.codes * 3, view.subjects, (True,)))[1]
+    assert later[0] == 0
+    assert later[9] == pytest.approx(-np.log((1 + moved) / (1 + 1)))  # once at 1 before, and went to 0 then
+    numbers = surprise(View(view.codes * 3 + 1, view.subjects, (True,)))[1]
     assert numbers[7] == pytest.approx(-np.log((0 + (0 + 0.5) / (3 + 1)) / (0 + 1)))  # no other goes down by 3
+    gone = surprise(View(np.array([[1, 0, 2, 0, 3, 0, 9, 0]]), np.array([0, 0, 1, 1, 2, 2, 3, 3]), (True,)))[1]
+    assert gone[7] == pytest.approx(-np.log((0 + (3 + 0.5) / (3 + 1)) / (0 + 1)))  # nobody else was at 9; all others went to nothing
+    many = surprise(View(np.array([[0, 1, 0, 2, 0, 3, 0, 4]]), np.array([0, 0, 1, 1, 2, 2, 3, 3]), (False,)))[1]
+    share, half = (0 + 0.5) / (6 + 0.5 * 5), (3 + 0.5) / (6 + 0.5 * 5)  # of 4, and of 0, with others
+    assert many[7] == pytest.approx(-np.log((0 + 4 * (3 + 0.5) / (3 + 1) * share / (1 - half)) / (3 + 4)))  # four different steps from 0
 
 
 def test_only_passages_of_few_that_came_out_count():
