@@ -4,25 +4,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from tables import awkward, patients, share, table
+from tables import QUICK, awkward, learned, patients, share, table
 
 from generators.data import DataError
 from generators.synthesizer import Synthesizer
 
-QUICK = {"passes": 3}
-
 
 @pytest.fixture(scope="module")
-def source():
-    return patients()
+def model():
+    return learned()[1]
 
 
-@pytest.fixture(scope="module")
-def model(source):
-    return Synthesizer("gmm", **QUICK).fit(source)
-
-
-def test_where(model, source):
+def test_where(model):
+    source = learned()[0]
     day = source.column("seen")[0].as_py()
     for where in (
         {"ward": "west"},

@@ -10,22 +10,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import torch
-from tables import patients, share, table
+from tables import QUICK, learned, share, table
 
 from generators.data import DataError
 from generators.synthesizer import Synthesizer
 
-QUICK = {"passes": 3}
-
 
 @pytest.fixture(scope="module")
 def source():
-    return patients()
+    return learned()[0]
 
 
 @pytest.fixture(scope="module")
-def model(source):
-    return Synthesizer("gmm", **QUICK).fit(source)
+def model():
+    return learned()[1]
 
 
 # Rows
