@@ -5,7 +5,7 @@ q is a diagonal Gaussian; p(z | given) is a mixture of them whose weights, means
 fields that are given, none as a rule; p(x_j | z) is a probability for each class, or each fine bin of a number. beta rises to
 its value over the first part of the training (KL warm-up). A row that must hold something has its z from
     p(z | given) ~ p(z) prod over given j of p(x_j | z)
-by importance resampling of candidates from that network, and from the prior that is given nothing: exact, however little it learned.
+by importance resampling of candidates from that network, and from the prior that is given nothing: so it counts little how much that network learned.
 
 Auto-encoding variational Bayes; D. Kingma, M. Welling; 2014; https://arxiv.org/abs/1312.6114
 beta-VAE; I. Higgins et al.; 2017; https://openreview.net/forum?id=Sy2fzU9gl

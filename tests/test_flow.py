@@ -148,8 +148,10 @@ def test_where_and_balance(project):
     assert table.num_rows == 600 and pc.all(table["dead"]).as_py()
     assert sorted(c["counts"] for c in pc.value_counts(table["ward"]).to_pylist()) == [200, 200, 200]
     facts = json.loads((Path(result["run"]) / "facts.json").read_text())
-    assert "conditioned rows" in (Path(result["run"]) / "report.html").read_text()
+    page = (Path(result["run"]) / "report.html").read_text()
+    assert "conditioned rows" in page
     measured = {s["name"] for s in facts["scores"]}
+    assert ("not judged: fewer than 50" in page) == ("fidelity.condition" not in measured)
     assert ("fidelity.condition" in measured) == any(r["metric"] == "fidelity.condition" for r in facts["verdict"]["rows"])
 
 

@@ -97,7 +97,7 @@ class Numeric:
     def request(self, value: Any) -> np.ndarray:
         """A value asked for, as its fields. Raises DataError where no row can have it."""
         number = np.nan
-        value = None if value != value else value  # NaN is null
+        value = None if isinstance(value, float | np.floating) and np.isnan(value) else value
         if value is not None:
             try:
                 number = self.scale.number(value)
