@@ -2,10 +2,10 @@
 
 Needs LIKENESS_DATA, a folder with pbc2.csv, ecg5000.parquet and stocks.csv. Two fifths of the subjects are held out; of stocks, one
 long series in windows of 24 days, the second half of the years. Everybody runs with the defaults, one after the other;
-`--rare-below 2 --balance` asks for as many beats of every class that two hold. Figures are those of series_judges.py. First what real
-series get: the training series themselves, copied, which every judge of likeness loves; and controls that need no generator: pieces of
-other series put together (block bootstrap), and where all series are of one length, a mixture of Gaussians over principal directions
-of whole series, for each label that is frequent.
+`--rare-below 2 --balance` asks for as many beats of every class that two hold. `--only sdv-par` is what SDV has for series.
+Figures are those of series_judges.py. First what real series get: the training series themselves, copied, which every judge of likeness
+loves; and controls that need no generator: pieces of other series put together (block bootstrap), and where all series are of one
+length, a mixture of Gaussians over principal directions of whole series, for each label that is frequent.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
@@ -39,6 +42,7 @@ DATA = {
     "ecg5000": Source("series", "ecg5000.parquet", "beat", "recording", {}, "sample"),
     "stocks": Source("series", "stocks.csv", None, None, {}, None, 24, 1),
 }
+PEER = "sdv-par"
 MANY = 2000  # series that are drawn to see how what stays goes with what changes
 
 
@@ -70,7 +74,7 @@ def pieces(train: Table, rng: np.random.Generator) -> Table:
 def mixture(train: Table, seed: int) -> Table | None:
     """None where series are not of one length, or hold anything but numbers and perhaps one label that stays."""
     schema, steps = train.schema, int(train.lengths.max())
-    moving = [n for n in schema.arrow.names if n not in (schema.subject, schema.time, *schema.static)]
+    moving = schema.changing()
     if (
         train.lengths.min() < steps
         or schema.static not in ((), (schema.target,))
@@ -96,21 +100,52 @@ def mixture(train: Table, seed: int) -> Table | None:
     return Table(pa.table([pa.array(columns[n]).cast(schema.arrow.field(n).type) for n in schema.arrow.names], schema=schema.arrow), schema)
 
 
+def par(train: Table) -> Callable[..., pd.DataFrame]:
+    """SDV's probabilistic autoregressive model (PAR) with its defaults. It is told what stays, and what is a number; it knows no labels to draw by."""
+    from sdv.metadata import Metadata
+    from sdv.sequential import PARSynthesizer
+
+    schema, frame = train.schema, train.values.to_pandas()
+    metadata = Metadata.detect_from_dataframes({"series": frame})
+    for name in schema.arrow.names:
+        kind = "id" if name == schema.subject else {"numeric": "numerical", "datetime": "datetime"}.get(schema[name].kind, "categorical")
+        metadata.update_column(name, "series", sdtype=kind)
+    metadata.set_sequence_key(schema.subject)
+    metadata.set_sequence_index(schema.time)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    model = PARSynthesizer(metadata, context_columns=list(schema.static) or None)
+    model.fit({"series": frame})
+
+    def draw(count: int, seed: int, balance: None = None) -> pd.DataFrame:
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        made = model.sample_sequences(num_sequences=count)["series"]
+        return made.astype({n: frame[n].dtype for n in frame if made[n].dtype != frame[n].dtype and not made[n].isna().any()})
+
+    return draw
+
+
+def ours(family: str, train: Table, holdout: Table, rare_below: int) -> Callable[..., pd.DataFrame]:
+    model = Synthesizer(family, rare_below=rare_below).fit(train, avoid=holdout)
+    return lambda count, seed, balance=None: model.sample(count, seed=seed, balance=balance).values.to_pandas()
+
+
 def line(name: str, found: dict[str, float], *seconds: float) -> str:
     cells = ["" if np.isnan(found[k]) else f"{found[k]:.3f}" for k in FIGURES]
     return f"| {name} | " + " | ".join([*cells, *(f"{s:.1f}" for s in seconds), *[""] * (2 - len(seconds))]) + " |"
 
 
-def keep(folder: Path | None, name: str, part: str, table: Table) -> None:
+def keep(folder: Path | None, name: str, part: str, table: Table | pd.DataFrame) -> None:
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table.values, folder / f"{name}-{part}.parquet")
+        pq.write_table(table.values if isinstance(table, Table) else pa.Table.from_pandas(table, preserve_index=False), folder / f"{name}-{part}.parquet")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="*", default=list(DATA), choices=list(DATA))
-    parser.add_argument("--only", nargs="*", default=list(OF_SERIES), choices=list(OF_SERIES))
+    parser.add_argument("--only", nargs="*", default=list(OF_SERIES), choices=[*OF_SERIES, PEER])
     parser.add_argument("--seed", type=int, default=0, help="of the split")
     parser.add_argument("--rare-below", type=int, default=10)
     parser.add_argument("--balance", action="store_true", help="draw as many series of every label")
@@ -122,9 +157,9 @@ def main() -> None:
         train, holdout = halves(DATA[name], Path(os.environ["LIKENESS_DATA"]), asked.seed)
         schema, label = train.schema, train.schema.target if name in LABELLED else None
 
-        def judged(made: Table, many: Table | None = None, train=train, holdout=holdout, schema=schema, label=label) -> dict[str, float]:
-            frames = (t.values.to_pandas() for t in (train, holdout, made))
-            return figures(*frames, schema.subject, schema.time, label, many and many.values.to_pandas())
+        def judged(made: Table | pd.DataFrame, many: pd.DataFrame | None = None, train=train, holdout=holdout, schema=schema, label=label) -> dict[str, float]:
+            frames = (t.values.to_pandas() if isinstance(t, Table) else t for t in (train, holdout, made))
+            return figures(*frames, schema.subject, schema.time, label, many)
 
         print(f"\n{name}: {len(train.lengths)} subjects to learn from, {len(holdout.lengths)} held out, {os.cpu_count()} cores\n")
         print(f"| | {' | '.join(FIGURES)} | fit s | draw s |\n|{'---|' * (len(FIGURES) + 3)}", flush=True)
@@ -137,11 +172,11 @@ def main() -> None:
             keep(asked.keep, name, part, table)
         for family in asked.only:
             begin = time.monotonic()
-            model = Synthesizer(family, rare_below=asked.rare_below).fit(train, avoid=holdout)
+            draw = par(train) if family == PEER else ours(family, train, holdout, asked.rare_below)
             fitted = time.monotonic()
-            made = model.sample(len(train.lengths), balance=label if asked.balance else None)
+            made = draw(len(train.lengths), 0, label if asked.balance else None)
             drawn = time.monotonic()
-            print(line(family, judged(made, model.sample(MANY, seed=1)), fitted - begin, drawn - fitted), flush=True)
+            print(line(family, judged(made, draw(MANY, 1)), fitted - begin, drawn - fitted), flush=True)
             keep(asked.keep, name, family, made)
 
 

@@ -68,6 +68,10 @@ class Schema:
         """Names of the columns of these kinds, in order."""
         return [c.name for c in self.columns if c.kind in kinds]
 
+    def changing(self, *kinds: str) -> list[str]:
+        """Of series: names of the columns, of these kinds or of any, that change from step to step, less the time."""
+        return [n for n in (self.kinds(*kinds) if kinds else self.arrow.names) if n not in (self.subject, self.time, *self.static)]
+
     def to_json(self) -> dict:
         return {
             "arrow": base64.b64encode(self.arrow.serialize().to_pybytes()).decode(),

@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
 from pipelines.gates import WORDS
-from pipelines.report import tidy
+from pipelines.report import conditioned, tidy
 
 MADE = {  # kind -> how its values came to be
     "numeric": "drawn from the model, extremes within protected limits",
@@ -39,7 +39,7 @@ def render(facts: Mapping[str, Any]) -> str:
     source = facts.get("source") or {}
     columns = [c | {"made": MADE.get(c.get("kind")), "role": role(c.get("name"), source)} for c in source.get("columns") or []]
     context = {"facts": facts, "checks": checks, "columns": columns, "verdict": word((facts.get("verdict") or {}).get("verdict"))}
-    context |= {"origin": place(source.get("location")), "where": (facts.get("sample") or {}).get("where") or {}}
+    context |= {"origin": place(source.get("location")), "where": (facts.get("sample") or {}).get("where") or {}, "conditioned": conditioned(facts)}
     made = Environment(loader=FileSystemLoader(Path(__file__).parent), finalize=plain, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True)
     return made.get_template("card.md").render(context).strip() + "\n"
 

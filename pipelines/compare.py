@@ -25,11 +25,12 @@ from pipelines.sheet import choice
 
 FIGURES = {  # metric -> how the table calls it
     "fidelity.shape": "shape", "fidelity.dependence": "dependence", "fidelity.coverage": "coverage", "fidelity.detection": "detection",
-    "fidelity.autocorrelation": "autocorrelation", "fidelity.timing": "timing", "utility.target": "utility",
+    "fidelity.autocorrelation": "autocorrelation", "fidelity.transitions": "transitions", "fidelity.timing": "timing", "utility.target": "utility",
     "privacy.copies": "copies", "privacy.membership": "membership", "privacy.attribute": "attribute",
 }  # fmt: skip
 QUALITY = (
-    "fidelity.shape", "fidelity.dependence", "fidelity.coverage", "fidelity.detection", "fidelity.autocorrelation", "fidelity.timing", "utility.target",
+    "fidelity.shape", "fidelity.dependence", "fidelity.coverage", "fidelity.detection",
+    "fidelity.autocorrelation", "fidelity.transitions", "fidelity.timing", "utility.target",
 )  # fmt: skip
 EQUAL = 0.005  # families whose quality differs by less are taken as equal
 

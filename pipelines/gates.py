@@ -188,10 +188,8 @@ def lacks(metric: str, schema: Schema, given: Iterable[str] = ()) -> str | None:
     if schema.time is None:
         return "series, and the source is a table"
     kinds, least = NEEDS.get(metric, ((), 0))
-    found = [c for c in schema.kinds(*kinds) if c not in (schema.subject, schema.time, *schema.static)]
-    return (
-        f"{least} or more columns of kind {' or '.join(kinds)} that change from step to step, and the source has {len(found)}" if len(found) < least else None
-    )
+    found = len(schema.changing(*kinds))
+    return f"{least} or more columns of kind {' or '.join(kinds)} that change from step to step, and the source has {found}" if found < least else None
 
 
 def gates(schema: Schema, config: Mapping[str, Mapping[str, float] | None] | None = None, given: Iterable[str] = ()) -> dict[str, dict[str, float]]:

@@ -18,6 +18,7 @@ from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
 from pipelines import charts
 from pipelines.gates import WORDS, Words
+from validation import condition
 
 TABLES = {  # of which a judge may look at some rows only, and what they are called
     "train": "rows learned from", "holdout": "held-out rows", "synthetic": "synthetic rows",
@@ -55,6 +56,7 @@ def render(facts: Mapping[str, Any]) -> str:
         "contract": contract(facts.get("contract") or {}),
         "candidates": candidates(facts.get("fit") or {}),
         "schema": schema(facts),
+        "conditioned": conditioned(facts),
     }
     context = {"facts": facts, "scores": scores, "found": found, "tables": TABLES, "verdicts": VERDICTS, "attacks": ATTACKS, "drawn": MOST_DRAWN}
     return environment().get_template("report.html").render(context | views)
@@ -246,6 +248,13 @@ def candidates(fit: Mapping) -> dict:
     lines = [(", ".join(f"{k} {v}" for k, v in zip(keys, r["settings"], strict=True)) or "the model", r["held_out"], r["chosen"]) for r in rows]
     unit = tried[0].get("unit", "Nats a row on held-out rows") if tried else ""
     return {"keys": keys, "rows": rows, "marked": marked, "picture": charts.curves(lines, unit) if rows else ""}
+
+
+def conditioned(facts: Mapping) -> str:
+    """Whether rows that were asked for by a condition were judged, in words; empty where none was asked for."""
+    sample, scores = facts.get("sample") or {}, facts.get("scores") or []
+    asked = sample.get("where") or sample.get("balance")
+    return condition.said(next((s.get("details") for s in scores if s.get("name") == "fidelity.condition"), None)) if asked else ""
 
 
 def schema(facts: Mapping) -> list[dict]:

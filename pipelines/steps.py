@@ -150,6 +150,7 @@ def _published(run: Run, schema, folder: str) -> Table:
 def judge(run: Run) -> dict:
     """Runs every judge and attack, and the contract, on what would be published."""
     from validation import contract as suite
+    from validation.condition import said
 
     train, holdout = read_table(run.real / "train.arrow"), read_table(run.real / "holdout.arrow")
     published = _published(run, train.schema, "data")
@@ -162,9 +163,10 @@ def judge(run: Run) -> dict:
         table = published if name.startswith("privacy.") or name == CONDITION else natural
         more = {"given": given} if name == CONDITION else {}
         score: Score = gates.METRICS[name](train, holdout, table, seed=run.entry.seed, rare_below=run.entry.rare_below, **more)
-        if name == CONDITION and score.power and name not in run.entry.gates:
-            log.info("%s left out: %s", name, score.power)
-            continue
+        if name == CONDITION:
+            log.info("rows under the condition: %s", said(score.details))
+            if score.power and name not in run.entry.gates:
+                continue
         scores.append(score.to_json() | {"seconds": time.monotonic() - start})
         log.info("%s measured in %.1f s", name, scores[-1]["seconds"])
     contract = run.read("contract.json")

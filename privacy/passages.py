@@ -28,7 +28,7 @@ from generators.data import LEARNED, Table
 from validation.features import labels, numbers
 from validation.resampling import looked_at, sample, too_few
 from validation.score import Score
-from validation.summary import changing, gaps
+from validation.summary import gaps
 
 LOOK = 1_000_000  # rows of a table that are looked at, at most
 BINS, FINE = 16, 256  # in which numbers are told apart
@@ -202,8 +202,8 @@ def chance(control: np.ndarray, people: int, pairs: float, views: int) -> float:
 def _views(tables: list[Table]) -> dict[str, tuple[list[list[np.ndarray]], list[bool], bool]]:
     """{name: (of each column that it shows the codes in all tables, whether those are ordered, whether only moves count)}."""
     schema = tables[0].schema
-    told = {name: words(tables, name) for name in changing(tables[0], "category", "boolean")}
-    values = {name: [numbers(t, name) for t in tables] for name in changing(tables[0], "numeric", "datetime")}
+    told = {name: words(tables, name) for name in tables[0].schema.changing("category", "boolean")}
+    values = {name: [numbers(t, name) for t in tables] for name in tables[0].schema.changing("numeric", "datetime")}
     values[schema.time] = [distances(t) for t in tables]
     views = {name: ([c], [False], True) for name, c in told.items()}
     views |= {name: ([binned(v, BINS)], [True], False) for name, v in values.items() if name != schema.time}

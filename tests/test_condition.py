@@ -6,6 +6,7 @@ import pytest
 
 from generators.data import DataError
 from pipelines.gates import DEFAULTS, METRICS, gates
+from validation.condition import said
 
 
 def test_rows_under_a_condition_are_judged_by_the_real_ones_that_meet_it():
@@ -20,6 +21,10 @@ def test_rows_under_a_condition_are_judged_by_the_real_ones_that_meet_it():
     assert good.details["groups"] == good.details["judged"] == 2
     one = judge(train, holdout, right.take(np.arange(400)), given=("died", "smoker"))
     assert one.value > bound and one.details["groups"] == 3  # smokers, others, and those of whom it is not known
+    rare = judge(train.take(np.arange(300)), holdout.take(np.arange(180)), right, given=("ward",))  # four wards, of which two are small
+    assert 0 < rare.details["judged"] < rare.details["groups"]
+    assert said(rare.details).startswith(f"judged in {rare.details['judged']} of {rare.details['groups']} classes; in the others fewer than 50")
+    assert said(good.details) == "judged" and said(None).startswith("not judged: fewer than 50")
     few = judge(train.take(np.arange(60)), holdout.take(np.arange(60)), right, given=("died", "ward"))
     assert few.power and "50" in few.power
 

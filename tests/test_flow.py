@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from projects import ENTRY, lay, patients, run, spawn, whole
 
+from pipelines import card
 from pipelines.house import hash_of
 
 
@@ -149,9 +150,9 @@ def test_where_and_balance(project):
     assert sorted(c["counts"] for c in pc.value_counts(table["ward"]).to_pylist()) == [200, 200, 200]
     facts = json.loads((Path(result["run"]) / "facts.json").read_text())
     page = (Path(result["run"]) / "report.html").read_text()
-    assert "conditioned rows" in page
+    assert "conditioned rows" in page and "Whether these rows are as the real ones" in card.render(facts)
     measured = {s["name"] for s in facts["scores"]}
-    assert ("not judged: fewer than 50" in page) == ("fidelity.condition" not in measured)
+    assert ("not judged: fewer than 50" in page) == ("not judged: fewer than 50" in card.render(facts)) == ("fidelity.condition" not in measured)
     assert ("fidelity.condition" in measured) == any(r["metric"] == "fidelity.condition" for r in facts["verdict"]["rows"])
 
 

@@ -189,6 +189,26 @@ def test_what_is_never_measured_of_some_subjects_stays_so():
     assert again.layout == encoder.layout and again.decode(x, rng=rng(2)).values.equals(encoder.decode(x, rng=rng(2)).values)
 
 
+def test_what_a_subject_lacks_always_or_never_is_never_missing_here_and_there():
+    """A generator that draws a null for somebody who was tested gets the value of the nearest visit that has one; who has none keeps none."""
+    data = lab()
+    encoder = fitted(data)
+    assert encoder.absence.filled == ["iron", "zinc"] and fitted(lab(here_and_there=0.1)).absence.filled == []
+    x = encoder.encode(data, rng=rng(1))
+    tested = np.flatnonzero(~never_filled(data, "iron"))
+    nobody = np.flatnonzero(never_filled(data, "iron"))[0]
+    steps = x.steps.clone().reshape(100, 8, -1)
+    steps[tested[0], [0, 1, 5]] = steps[tested[1], 7] = steps[nobody, 0]  # steps of somebody who was never tested
+    steps[tested[2]] = steps[nobody]
+    again = SeriesEncoder.restore(json.loads(json.dumps(encoder.state())))
+    made = again.decode(Sequences(x.static, x.lengths, steps.reshape(800, -1)), rng=rng(2))
+    iron = np.array(made.column("iron").to_pylist(), float).reshape(100, 8)
+    missing = np.isnan(iron).all(1)
+    assert (missing == np.isnan(iron).any(1)).all() and set(np.flatnonzero(missing)) == {*np.flatnonzero(never_filled(data, "iron")), tested[2]}
+    one, other = iron[tested[0]], iron[tested[1]]
+    assert one[0] == one[1] == one[2] and one[5] == one[4] != one[6] and other[7] == other[6]
+
+
 @pytest.mark.parametrize("data", [lab(never=0.05), lab(never=0.95), lab(never=0, here_and_there=0.6, steps=2)])
 def test_what_few_are_known_by_or_what_chance_leaves_empty_is_no_field(data):
     """Five of a hundred people are too few to be told apart by it, whichever side they are on; and of two visits, some hold nothing by chance."""

@@ -14,6 +14,7 @@ from generators.synthesizer import Synthesizer
 from pipelines import read, sources
 from pipelines.cli import main
 from pipelines.config import Source, load_entry
+from validation.resampling import too_few
 
 N = 150
 
@@ -153,6 +154,7 @@ def test_a_long_series_is_cut_into_windows_and_split_by_calendar(tmp_path):
     opened = prices()["open"].to_pylist()
     assert set(train.column("open").to_pylist()) <= set(opened[:525]) and set(holdout.column("open").to_pylist()) <= set(opened[525:])
     assert not set(train.column("open").to_pylist()) & set(holdout.column("open").to_pylist())
+    assert too_few(train, holdout, train, 100) == "holdout has 83 subjects, 100 are needed, a smaller window: or stride: makes more windows"
 
 
 def test_a_value_of_one_day_is_that_of_one_day_however_many_windows_hold_it(tmp_path):

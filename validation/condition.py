@@ -9,7 +9,8 @@ that leaves none, nothing is said. Interval and yardstick are those of the group
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +19,10 @@ import pyarrow.compute as pc
 from generators.data import Table
 from validation.features import flat
 from validation.marginals import shape
-from validation.resampling import too_few
+from validation.resampling import LEAST, too_few
 from validation.score import Score
+
+FEW = f"fewer than {LEAST} of those learned from, held out or drawn hold what was asked for"
 
 
 def condition(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rare_below: int = 10, given: Sequence[str] = ()) -> Score:
@@ -29,11 +32,19 @@ def condition(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, 
     groups = [[t.take(_holding(t, row)) for t in tables] for row in rows]
     scores = [shape(*group, seed=seed, rare_below=rare_below) for group in groups if not too_few(*group)]
     if not scores:
-        return Score("fidelity.condition", 1.0, 0.0, 1.0, 1.0, "high", "fewer than 50 real subjects hold what was asked for", {})
+        return Score("fidelity.condition", 1.0, 0.0, 1.0, 1.0, "high", FEW, {})
     value, yardstick = (float(np.mean([getattr(s, k) for s in scores])) for k in ("value", "yardstick"))
     wide = math.sqrt(sum(((s.high - s.low) / 2) ** 2 for s in scores)) / len(scores)
     details = {"columns": list(given), "groups": len(groups), "judged": len(scores)}
     return Score("fidelity.condition", value, max(value - wide, 0.0), min(value + wide, 1.0), yardstick, "high", None, details)
+
+
+def said(details: Mapping[str, Any] | None) -> str:
+    """Whether rows under a condition were judged, in words, from the details of this figure, None where it was not measured."""
+    if not details:
+        return f"not judged: {FEW}"
+    groups, judged = details.get("groups"), details.get("judged")
+    return "judged" if groups == judged else f"judged in {judged} of {groups} classes; in the others {FEW}"
 
 
 def _holding(table: Table, row: dict) -> np.ndarray:

@@ -25,7 +25,7 @@ from validation.histograms import bins_of
 from validation.marginals import ks, tv
 from validation.resampling import MOST, at_most, interval, too_few
 from validation.score import Score
-from validation.summary import changing, gaps
+from validation.summary import gaps
 
 LAGS, DRAWS, QUARTERS = 12, 40, 4
 FEW = 10  # real series that a lag is looked at by, at least
@@ -85,11 +85,11 @@ def autocorrelations(table: Table, name: str) -> np.ndarray:
 
 def autocorrelation(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rare_below: int = 10) -> Score:
     def measures(a: Table, b: Table) -> dict[str, Measure]:
-        return {name: _of_means(autocorrelations(a, name), autocorrelations(b, name)) for name in changing(a, "numeric", "datetime")}
+        return {name: _of_means(autocorrelations(a, name), autocorrelations(b, name)) for name in a.schema.changing("numeric", "datetime")}
 
     def shown(train: Table, synthetic: Table) -> dict:
         curves = {}
-        for name in changing(train, "numeric", "datetime"):
+        for name in train.schema.changing("numeric", "datetime"):
             real, fake = (autocorrelations(t, name) for t in (train, synthetic))
             curves[name] = {"real": mean_of(real, rare_below), "synthetic": mean_of(fake, 1)}
         return {"curves": curves}
@@ -142,7 +142,7 @@ def crosscorrelation(train: Table, holdout: Table, synthetic: Table, *, seed: in
         return sums, held
 
     def measures(a: Table, b: Table) -> dict[str, Measure]:
-        names = changing(a, "numeric", "datetime")
+        names = a.schema.changing("numeric", "datetime")
         if len(names) < 2:
             return {}
         (sa, ha), (sb, hb) = products(a, names), products(b, names)
@@ -189,13 +189,13 @@ def course(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rar
             if not len(here) or not len(there):
                 continue  # no series is so long
             of, other = a.subjects[mine == q], b.subjects[theirs == q]
-            for name in changing(a, "numeric", "datetime"):
+            for name in a.schema.changing("numeric", "datetime"):
                 out[f"{name}, quarter {q + 1}"] = _by_subject(ks(numbers(here, name), numbers(there, name)), of, other)
-            for name in changing(a, "category", "boolean"):
+            for name in a.schema.changing("category", "boolean"):
                 out[f"{name}, quarter {q + 1}"] = _by_subject(tv(labels(here, name), labels(there, name)), of, other)
         return out
 
     def shown(train: Table, synthetic: Table) -> dict:
-        return {"lines": {name: lines(train, synthetic, name, rare_below) for name in changing(train, "numeric", "datetime")}}
+        return {"lines": {name: lines(train, synthetic, name, rare_below) for name in train.schema.changing("numeric", "datetime")}}
 
     return judged("fidelity.course", train, holdout, synthetic, seed, measures, shown=shown)

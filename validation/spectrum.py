@@ -16,7 +16,6 @@ from validation.courses import mean_of
 from validation.features import numbers
 from validation.score import Score
 from validation.series import Measure, held_alike, judged, mean
-from validation.summary import changing
 
 BANDS, LEAST = 12, 8  # bands of frequency, and steps of a series that has a spectrum
 FAINT = 1e-6  # share of a series' power that is none
@@ -56,10 +55,10 @@ def _bands(length: int) -> np.ndarray:
 
 def spectrum(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rare_below: int = 10) -> Score:
     def measures(a: Table, b: Table) -> dict[str, Measure]:
-        return {name: _of_ratios(spectra(a, name), spectra(b, name)) for name in changing(a, "numeric", "datetime")}
+        return {name: _of_ratios(spectra(a, name), spectra(b, name)) for name in a.schema.changing("numeric", "datetime")}
 
     def shown(train: Table, synthetic: Table) -> dict:
-        names = changing(train, "numeric", "datetime")
+        names = train.schema.changing("numeric", "datetime")
         return {"curves": {name: {"real": mean_of(spectra(train, name), rare_below), "synthetic": mean_of(spectra(synthetic, name), 1)} for name in names}}
 
     return judged("fidelity.spectrum", train, holdout, synthetic, seed, measures, shown=shown)

@@ -64,11 +64,6 @@ def _scale(train: Table, figure: str) -> np.ndarray:
     return numbers(train, name) if name in train.schema.arrow.names and name != train.schema.time else _figures(train, name)[figure]
 
 
-def changing(table: Table, *kinds: str) -> list[str]:
-    """Columns of these kinds that change from step to step, less the time."""
-    return [n for n in table.schema.kinds(*kinds) if n not in (table.schema.subject, table.schema.time, *table.schema.static)]
-
-
 def gaps(table: Table) -> tuple[np.ndarray, np.ndarray]:
     """Distances of steps from those before, and whose they are; first steps have none."""
     times, whose = numbers(table, table.schema.time), table.subjects
@@ -84,10 +79,10 @@ def _figures(table: Table, only: str | None = None) -> dict[str, np.ndarray]:
         distance, whose = gaps(table)
         mean, spread = _moments(distance, whose, n)
         out |= {f"{time}: steps": table.lengths.astype(float), f"{time}: distance": mean, f"{time}: spread of distances": spread}
-    for name in changing(table, "numeric", "datetime"):
+    for name in table.schema.changing("numeric", "datetime"):
         if only in (None, name):
             out |= {f"{name}: {what}": figure for what, figure in _course(numbers(table, name), table.subjects, n).items()}
-    for name in changing(table, "category", "boolean"):
+    for name in table.schema.changing("category", "boolean"):
         if only in (None, name):
             codes = labels(table, name).dictionary_encode(null_encoding="encode").indices.to_numpy(zero_copy_only=False)
             same = table.subjects[1:] == table.subjects[:-1]
@@ -134,7 +129,7 @@ def _words(table: Table) -> dict[str, pa.Array]:
     """{"column: first", ": last", ": most frequent"}: (subjects,) strings of the categories."""
     out, lengths, n = {}, table.lengths, len(table.lengths)
     start = np.cumsum(lengths) - lengths
-    for name in changing(table, "category", "boolean"):
+    for name in table.schema.changing("category", "boolean"):
         words = labels(table, name)
         codes = words.dictionary_encode(null_encoding="encode")
         size = len(codes.dictionary)

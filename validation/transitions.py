@@ -18,7 +18,6 @@ from generators.data import Table
 from validation.features import labels, shared_codes
 from validation.score import Score
 from validation.series import Measure, judged
-from validation.summary import changing
 
 CHANGES, PAIRS = 25, 1000  # changes for a pair that is told apart, and such pairs at most: so chance alone costs 0.11
 
@@ -26,7 +25,7 @@ CHANGES, PAIRS = 25, 1000  # changes for a pair that is told apart, and such pai
 def transitions(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rare_below: int = 10) -> Score:
     def measures(a: Table, b: Table) -> dict[str, Measure]:
         out = {}
-        for name in changing(a, "category", "boolean"):
+        for name in a.schema.changing("category", "boolean"):
             ours, theirs, size = shared_codes(labels(a, name), labels(b, name))
             out[name] = _larger(_which(_moves(a, ours, size), _moves(b, theirs, size)), _often(a, ours, b, theirs))
         return out

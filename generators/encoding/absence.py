@@ -5,6 +5,8 @@ Where values are missing here and there, a short series may hold none by chance;
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,20 +18,23 @@ CHANCE = 2.0  # times as many subjects as scattered gaps would leave without a v
 
 
 class Absence:
-    """groups: columns that are absent together, always; each side is held by `rare_below` subjects at least."""
+    """groups: columns that are absent together, always; each side is held by `rare_below` subjects at least.
+    filled: those of them that nobody else lacks at any step."""
 
-    def __init__(self, rare_below: int, groups: list[list[str]] | None = None):
-        self.k, self.groups = rare_below, [list(names) for names in groups or []]
+    def __init__(self, rare_below: int, groups: Sequence[Sequence[str]] = (), filled: Sequence[str] = ()):
+        self.k, self.groups, self.filled = rare_below, [list(names) for names in groups], list(filled)
 
     def fit(self, data: Table) -> Absence:
         """data: steps by subject, whose null columns are looked at."""
         schema, found = data.schema, {}
-        for name in schema.arrow.names:
-            if name in (schema.subject, schema.time, *schema.static) or not data.column(name).null_count:
+        for name in schema.changing():
+            if not data.column(name).null_count:
                 continue
             never, chance = absent(data, name), (data.column(name).null_count / len(data)) ** data.lengths
             if self.k <= never.sum() <= len(never) - self.k and never.sum() > CHANCE * chance.sum():
                 found.setdefault(never.tobytes(), []).append(name)
+                if data.column(name).null_count == data.lengths[never].sum():
+                    self.filled.append(name)
         self.groups = list(found.values())
         return self
 
@@ -43,10 +48,23 @@ class Absence:
         return np.column_stack([np.zeros((len(data.lengths), 0)), *columns]).astype(np.float32)
 
     def decode(self, values: dict[str, pa.ChunkedArray], x: np.ndarray, whose: np.ndarray) -> None:
-        """Empties columns of steps where x (subjects, groups) says so. whose (rows,): of which subject a row is."""
+        """Empties columns of steps where x (subjects, groups) says so, and fills where it does not what is then never empty, with what the
+        subject holds at the nearest step before, or after. whose (rows,): of which subject a row is."""
         for names, on in zip(self.groups, x.T, strict=True):
             gone = pa.array(on[whose] == 1)
-            values |= {n: pc.if_else(gone, pa.scalar(None, values[n].type), values[n]) for n in names}
+            for name in names:
+                there = _carried(values[name], whose) if name in self.filled else values[name]
+                values[name] = pc.if_else(gone, pa.scalar(None, there.type), there)
+
+
+def _carried(values: pa.ChunkedArray, whose: np.ndarray) -> pa.ChunkedArray:
+    """The values, and for a null that of the nearest step before, or else after, that holds one; a subject that holds none keeps its nulls."""
+    if not values.null_count:
+        return values
+    there, own, last = pc.is_valid(values).to_numpy(zero_copy_only=False), np.arange(len(whose)), len(whose) - 1
+    before = np.maximum.accumulate(np.where(there, own, 0))
+    after = np.minimum.accumulate(np.where(there, own, last)[::-1])[::-1]
+    return values.take(pa.array(np.where(there[before] & (whose[before] == whose), before, np.where(whose[after] == whose, after, own))))
 
 
 def absent(data: Table, name: str) -> np.ndarray:

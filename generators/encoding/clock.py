@@ -8,13 +8,15 @@ import pyarrow as pa
 from generators.data import Column, Schema, Table
 from generators.encoding.numeric import Numeric
 from generators.encoding.scale import Scale
+from generators.encoding.weekdays import Weekdays
 from generators.layout import Field
 
 EQUAL = 1e-6  # of a distance, by which equal ones may differ
 
 
 class Clock:
-    """Time is counted in the steps of its lattice (days of a date, say), or as it is where it has none; see Scale.
+    """Time is counted in the steps of its lattice (days of a date, say; of those of the week on which steps come), or as it is where it has
+    none; see Scale and Weekdays.
 
     every: the distance of all steps, or None where it differs and `gap` has learned how
     """
@@ -27,6 +29,7 @@ class Clock:
     def fit(self, data: Table) -> Clock:
         values = data.column(data.schema.time)
         self.scale = Scale.of(values, data.subjects, self.k)
+        self.days = Weekdays.of(self.scale.to_number(values)[0], data.subjects, self.scale, self.k)
         gaps, later = self._gaps(data)
         gaps = gaps[later]
         if not len(gaps) or np.ptp(gaps) <= EQUAL * gaps.max():
@@ -44,7 +47,7 @@ class Clock:
 
     def _gaps(self, data: Table) -> tuple[np.ndarray, np.ndarray]:
         """(distance to the step before, 0 of a first step; whether it is none), (rows,) each."""
-        moments, whose = self.scale.to_number(data.column(data.schema.time))[0], data.subjects
+        moments, whose = self.days.count(self.scale.to_number(data.column(data.schema.time))[0]), data.subjects
         later = np.r_[False, whose[1:] == whose[:-1]]
         return np.where(later, np.diff(moments, prepend=moments[:1]), 0.0), later
 
@@ -72,15 +75,16 @@ class Clock:
             gaps = np.maximum(gaps, 1.0 if self.scale.step else EQUAL * max(float(np.median(gaps)), EQUAL)) if len(gaps) else gaps
         gaps[start] = 0
         total = np.cumsum(gaps)
-        begin = self.scale.to_number(first)[0]
+        begin = self.days.count(self.days.settle(self.scale.to_number(first)[0], rng))
         moments = np.repeat(begin - total[start], lengths) + total
-        return self.scale.to_arrow(moments, np.zeros(len(moments), dtype=bool))
+        return self.scale.to_arrow(self.days.day(moments), np.zeros(len(moments), dtype=bool))
 
     def state(self) -> dict:
-        return {"scale": self.scale.state(), "every": self.every, "gap": self.gap and self.gap.state()}
+        return {"scale": self.scale.state(), "days": self.days.open.tolist(), "every": self.every, "gap": self.gap and self.gap.state()}
 
     def restore(self, state: dict, schema: Schema) -> Clock:
         self.scale, self.every = Scale(schema.arrow.field(schema.time).type, **state["scale"]), state["every"]
+        self.days = Weekdays(state["days"])
         if state["gap"] is not None:
             self.gap = self._numeric(schema).restore(state["gap"])
         return self

@@ -54,8 +54,7 @@ class SeriesEncoder:
 
     def _steps(self, data: Table) -> Table:
         """One row for each step, less what `_people` holds."""
-        schema = self.schema
-        return _part(data, [n for n in schema.arrow.names if n not in (schema.subject, schema.time, *schema.static)], None)
+        return _part(data, self.schema.changing(), None)
 
     def _lay_out(self) -> None:
         self.columns = self.static.columns | self.step.columns
@@ -124,7 +123,7 @@ class SeriesEncoder:
     def state(self) -> dict:
         return {
             "rare_below": self.rare_below, "schema": self.schema.to_json(), "spans": self.spans, "even": self.even,
-            "absence": self.absence.groups, "clock": self.clock.state(), "static": self.static.state(), "step": self.step.state(),
+            "absence": [self.absence.groups, self.absence.filled], "clock": self.clock.state(), "static": self.static.state(), "step": self.step.state(),
         }  # fmt: skip
 
     @classmethod
@@ -132,7 +131,7 @@ class SeriesEncoder:
         self = cls(state["rare_below"])
         self.schema, self.spans = Schema.from_json(state["schema"]), tuple((low, high) for low, high in state["spans"])
         self.even = {name: tuple(found) for name, found in state["even"].items()}
-        self.absence = Absence(self.rare_below, state["absence"])
+        self.absence = Absence(self.rare_below, *state["absence"])
         self.clock = Clock(self.rare_below).restore(state["clock"], self.schema)
         self.static, self.step = TableEncoder.restore(state["static"]), TableEncoder.restore(state["step"])
         self._lay_out()
@@ -189,9 +188,9 @@ def _moments(x: np.ndarray, whose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _even(data: Table) -> dict[str, tuple[float, float | None]]:
     """Columns in which every series has the same mean, and that spread or None where that differs."""
     found = {}
-    for name in data.schema.kinds("numeric"):
+    for name in data.schema.changing("numeric"):
         values = data.column(name)
-        if name in (data.schema.time, *data.schema.static) or not pa.types.is_floating(values.type) or values.null_count or data.lengths.min() < 3:
+        if not pa.types.is_floating(values.type) or values.null_count or data.lengths.min() < 3:
             continue
         x = values.to_numpy().astype(np.float64)
         mean, spread = _moments(x, data.subjects)
