@@ -17,6 +17,7 @@ https://doi.org/10.1007/BF00699107; the tail: "Statistical inference using extre
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -82,17 +83,17 @@ def _mixed(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def words(tables: list[Table], name: str) -> list[np.ndarray]:
-    """A category of some tables as codes of one coding, null being one."""
-    every = pa.concat_arrays([labels(t, name) for t in tables]).dictionary_encode(null_encoding="encode").indices.to_numpy(zero_copy_only=False)
-    return np.split(every.astype(np.int64), np.cumsum([len(t) for t in tables])[:-1])
+def words(tables: Sequence[Table], name: str) -> np.ndarray:
+    """A category of all rows of some tables as codes, null being one."""
+    every = pa.concat_arrays([labels(t, name) for t in tables]).dictionary_encode(null_encoding="encode").indices
+    return every.to_numpy(zero_copy_only=False).astype(np.int32)
 
 
-def binned(values: list[np.ndarray], bins: int) -> list[np.ndarray]:
-    """Numbers of some tables as bins 1, 2, ... that are as likely as each other in the first one; 0 is NaN."""
+def binned(values: Sequence[np.ndarray], bins: int) -> np.ndarray:
+    """Numbers of all rows of some tables as bins 1, 2, ... that are as likely as each other in the first one; 0 is NaN."""
     known = values[0][~np.isnan(values[0])]
     edges = np.unique(np.quantile(known, np.linspace(0, 1, bins + 1)[1:-1])) if len(known) else np.zeros(0)
-    return [np.where(np.isnan(v), 0, 1 + np.searchsorted(edges, v, side="right")) for v in values]
+    return np.concatenate([np.where(np.isnan(v), 0, 1 + np.searchsorted(edges, v, side="right")).astype(np.int32) for v in values])
 
 
 def distances(table: Table) -> np.ndarray:
@@ -114,7 +115,7 @@ def surprise(view: View) -> tuple[np.ndarray, np.ndarray]:
     own_steps = np.bincount(whose[follows])
     others = len(follows) - own_steps[whose[follows]] if len(follows) else np.zeros(0)
     for code, ordered in zip(view.codes, view.ordered, strict=True):
-        size = int(code.max(initial=0)) + 1
+        code, size = code.astype(np.int64), int(code.max(initial=0)) + 1
         held, own = _counts(code, whose)
         share = (held - own + 0.5) / (len(code) - np.bincount(whose)[whose] + 0.5 * size)
         first -= np.log(share)
@@ -199,23 +200,22 @@ def chance(control: np.ndarray, people: int, pairs: float, views: int) -> float:
     return float(max(top[-1] + fall * np.log(len(top) * people / len(ordered) * views / CHANCE), least))
 
 
-def _views(tables: list[Table]) -> dict[str, tuple[list[list[np.ndarray]], list[bool], bool]]:
-    """{name: (of each column that it shows the codes in all tables, whether those are ordered, whether only moves count)}."""
+def _views(tables: Sequence[Table]) -> list[tuple[str, list[tuple[str, int]], bool]]:
+    """[(name, the columns that it shows, each with the number of bins if it is told in bins, or 0; whether only moves count)]."""
     schema = tables[0].schema
-    told = {name: words(tables, name) for name in tables[0].schema.changing("category", "boolean")}
-    values = {name: [numbers(t, name) for t in tables] for name in tables[0].schema.changing("numeric", "datetime")}
-    values[schema.time] = [distances(t) for t in tables]
-    views = {name: ([c], [False], True) for name, c in told.items()}
-    views |= {name: ([binned(v, BINS)], [True], False) for name, v in values.items() if name != schema.time}
-    for bins in (BINS, FINE):
-        columns, ordered = [*told.values(), *(binned(v, bins) for v in values.values())], [False] * len(told) + [True] * len(values)
-        for name in schema.static if bins == FINE else ():
-            if schema[name].kind in LEARNED:
-                number = schema[name].kind in ("numeric", "datetime")
-                columns.append(binned([numbers(t, name) for t in tables], FINE) if number else words(tables, name))
-                ordered.append(number)
-        views[f"all columns, {bins} bins"] = columns, ordered, False
-    return views
+    told = [(name, 0) for name in schema.changing("category", "boolean")]
+    numeric = schema.changing("numeric", "datetime")
+    stays = [(n, FINE * (schema[n].kind in ("numeric", "datetime"))) for n in schema.static if schema[n].kind in LEARNED]
+    alone = [*((name, [(name, 0)], True) for name, _ in told), *((name, [(name, BINS)], False) for name in numeric)]
+    together = {bins: [*told, *((name, bins) for name in (*numeric, schema.time))] for bins in (BINS, FINE)}
+    return [*alone, *((f"all columns, {b} bins", columns + stays * (b == FINE), False) for b, columns in together.items())]
+
+
+def _codes(tables: Sequence[Table], name: str, bins: int) -> np.ndarray:
+    """(rows of all tables,) of a column; of the time, of the distances of steps."""
+    if not bins:
+        return words(tables, name)
+    return binned([distances(t) if name == t.schema.time else numbers(t, name) for t in tables], bins)
 
 
 def passages(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rare_below: int = 10) -> Score:
@@ -224,22 +224,20 @@ def passages(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, r
         return Score("privacy.passages", 0.0, 0.0, 0.0, 0.0, "low", few, {})
     rng = np.random.default_rng(seed)
     tables = [sample(t, LOOK, rng) for t in (train, holdout, synthetic)]
-    found, whose = np.zeros(len(tables[0].lengths), bool), [t.subjects for t in tables]
-    each, views = {}, _views(tables)
-    for key, (columns, ordered, moves) in views.items():
-        ours, control, theirs = (View(np.stack([c[i] for c in columns]), whose[i], tuple(ordered)) for i in range(3))
-        real = View(np.hstack([ours.codes, control.codes]), np.r_[ours.subjects, control.subjects + len(found)], tuple(ordered))
+    people, views, each = len(tables[0].lengths), _views(tables), {}
+    whose, found = np.r_[tables[0].subjects, tables[1].subjects + people], np.zeros(people, bool)
+    for key, columns, moves in views:
+        codes, ordered = np.stack([_codes(tables, name, bins) for name, bins in columns]), tuple(bins > 0 for _, bins in columns)
+        real, theirs = View(codes[:, : len(whose)], whose, ordered), View(codes[:, len(whose) :], tables[2].subjects, ordered)
         if moves:
             real, theirs = real.moves(), theirs.moves()
-        far = farthest(real, theirs, len(found), rare_below)
-        pairs = float((real.subjects < len(found)).sum()) * len(theirs.subjects)
-        too_far = far[: len(found)] > chance(far[len(found) :], len(found), pairs, len(views))
+        far = farthest(real, theirs, people, rare_below)
+        pairs = float((real.subjects < people).sum()) * len(theirs.subjects)
+        too_far = far[:people] > chance(far[people:], people, pairs, len(views))
         each[key] = {"kind": train.schema[key].kind if key in train.schema.arrow.names else "together", "passages": int(too_far.sum())}
         found |= too_far
     value, held = float(found.sum()), len(tables[1].lengths)
-    few = (
-        f"the holdout has {held} subjects for {len(found)} to learn from, too few to tell what strangers share" if value and held * FEWER < len(found) else None
-    )
+    few = f"the holdout has {held} subjects for {people} to learn from, too few to tell what strangers share" if value and held * FEWER < people else None
     seen = looked_at({"train": len(tables[0]), "synthetic": len(tables[2])}, {"train": len(train), "synthetic": len(synthetic)})
     details = {"columns": each, "looked_at": seen}
     return Score("privacy.passages", value, value, value, 0.0, "low", few, details)
