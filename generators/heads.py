@@ -6,7 +6,7 @@ a bin, smooth functions of where the bin lies; so neighbours share what they lea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -58,10 +58,14 @@ class Values(nn.Module):
         counts = torch.bincount(codes.reshape(-1), minlength=len(self.bias) + 2)[: len(self.bias)].float()
         self.bias.data.copy_((counts + 0.5).log())
 
-    def nats(self, hidden: Sequence[Tensor], within: Tensor) -> Tensor:
-        """(n,): minus the sum over fields that count of log p(value | hidden state). hidden: for each field (n, width); within: see Codes."""
-        pairs = zip(hidden, within.unbind(1), self.heads(), strict=True)
-        return sum(F.cross_entropy(F.linear(h, *head), v, reduction="none") for h, v, head in pairs)
+    def nats(self, hidden: Sequence[Tensor], within: Tensor, more: Mapping[int, Tensor] | None = None) -> Tensor:
+        """(n,): minus the sum over fields that count of log p(value | hidden state). hidden: for each field (n, width); within: see Codes;
+        more: of some fields what is added to the logits (n, values)."""
+        found, more = 0.0, more or {}
+        for j, (h, v, head) in enumerate(zip(hidden, within.unbind(1), self.heads(), strict=True)):
+            logits = F.linear(h, *head)
+            found = found + F.cross_entropy(logits + more[j] if j in more else logits, v, reduction="none")
+        return found
 
 
 def even(p: Tensor, start: float) -> Tensor:

@@ -102,7 +102,7 @@ class Tables(nn.Module):
         self.strength.copy_(STRENGTHS[score.argmax(0)])
         if self.pure is not None:
             self.strength[self.pure] = 0.0
-        self.update(counts)
+        self._set(counts, self._prior(counts))
 
     def _theta(self) -> Tensor:
         """(V, K): probabilities, zero where they are as good as zero."""

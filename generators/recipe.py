@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from generators.codes import Codes
 from generators.layout import Layout
 from generators.leaves import FLOOR, Gaussian, Tables
+from generators.series.held import Held
 from generators.series.regression import Regression
 from generators.tree import Tree
 
@@ -37,7 +38,7 @@ def shape_of(leaves) -> dict:
     tree = {"parents": coded.parents, "states": coded.step.shape[1]} if isinstance(coded, Tree) else {}
     fields = next((leaf.fields for leaf in leaves if isinstance(leaf, Gaussian)), None)
     past = next(([leaf.fields, leaf.lags, leaf.width] for leaf in leaves if isinstance(leaf, Regression)), None)
-    return {"blocks": coded and coded.codes.blocks, "gaussian": fields, "regression": past} | tree
+    return {"blocks": coded and coded.codes.blocks, "gaussian": fields, "regression": past, "held": isinstance(coded, Held)} | tree
 
 
 def leaves_like(layout: Layout, shape: dict, components: int, name: str, tensors: dict[str, Tensor]) -> nn.ModuleList:
@@ -47,7 +48,8 @@ def leaves_like(layout: Layout, shape: dict, components: int, name: str, tensors
         edges = [tensors[f"{name}.0.codes.edges.{i}"] for i in range(len(layout))]
         combinations = [tensors[f"{name}.0.codes.combinations.{b}"] for b in range(len(shape["blocks"]))]
         codes = Codes(layout, shape["blocks"], edges, combinations)
-        leaves.append(Tree(codes, shape["parents"], shape["states"]) if "parents" in shape else Tables(codes, components))
+        tables = Held if shape.get("held") else Tables
+        leaves.append(Tree(codes, shape["parents"], shape["states"]) if "parents" in shape else tables(codes, components))
     if shape["gaussian"] is not None:
         leaves.append(Gaussian(shape["gaussian"], components))
     if shape.get("regression") is not None:

@@ -15,7 +15,8 @@ from generators.layout import Sequences, SeriesLayout, positions
 from generators.leaves import CHUNK, Tables
 from generators.recipe import Recipe, joint, prepare
 from generators.series.chain import Beliefs, Packed, beliefs, packed, pairs
-from generators.series.past import LAGS, by_series, with_past
+from generators.series.held import Held
+from generators.series.past import LAGS, by_series, remembered
 from generators.series.regression import Regression
 
 PARTS = 8  # the M step follows every so many parts of the data
@@ -43,18 +44,24 @@ class Shared:
         make = partial(Recipe, join=join, passes=passes, seed=seed)
         self.recipe = make(layout.step, x.steps, held_out.steps, numbers="binned" if numbers == "binned" else "gaussian", bins=self.bins)
         self.of_kept = make(layout.static, x.static, held_out.static, numbers="binned", bins=min(max(len(x) // 80, 4), 16))
-        rows = with_past(layout, x)
+        rows, self.kept_at_first = remembered(layout, x), None
         if self.numbers == "regression":
             self.pooled = Regression(self.recipe.gaussian, LAGS, len(layout.step), 1).of_all(rows)
         leaves, kept = self.leaves(1), self.kept(1)
         series = torch.arange(len(x)).chunk(max(PARTS, len(x.steps) * 64 // HELD))
         self.parts = [_seen(x, rows, part, leaves, kept) for part in series]
-        self.held_out = _seen(held_out, with_past(layout, held_out), torch.arange(len(held_out)), leaves, kept)
+        self.held_out = _seen(held_out, remembered(layout, held_out), torch.arange(len(held_out)), leaves, kept)
+        if isinstance(leaves[0], Held):
+            self.kept_at_first = leaves[0].at_first([c[0] for part in self.parts for c in part.chunks])
         self.density = by_series(self.recipe.density, held_out.lengths)[self.held_out.at.order]
 
     def leaves(self, components: int) -> nn.ModuleList:
         """Leaves of steps, which know only what all data say."""
         leaves = self.recipe.leaves(components)
+        if isinstance(leaves[0], Tables):
+            leaves[0] = Held(self.recipe.codes, components)
+            if self.kept_at_first is not None:
+                leaves[0].kept.copy_(self.kept_at_first)
         if self.numbers == "regression":
             leaves[-1] = Regression(self.recipe.gaussian, LAGS, len(self.layout.step), components)
         for leaf in leaves:

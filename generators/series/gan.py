@@ -25,6 +25,7 @@ from generators.arguments import whole
 from generators.codes import Codes
 from generators.layout import Sequences, SeriesLayout, positions
 from generators.neural import Neural
+from generators.series.holds import Holds
 from generators.series.margins import Margins, SetRight
 from generators.series.tracks import Stays, Tracks, Trunk
 from generators.streams import drawn
@@ -67,7 +68,7 @@ class Adversarial(SetRight, Neural):
 
     def build(self) -> None:
         layout, width = self.layout, self.width
-        self.tracks, self.margins = Tracks(layout), Margins(layout)
+        self.tracks, self.holds, self.margins = Tracks(layout), Holds(layout), Margins(layout)
         self.numbers = self.tracks.step.continuous
         self.outs = [k or 2 for k in self.tracks.sizes]
         self.generator = nn.ModuleDict({
@@ -212,8 +213,8 @@ class Adversarial(SetRight, Neural):
             mask = (torch.arange(self.layout.longest) < n[:, None])[:, :, None].float()
             z, grain = (v.to(where) for v in self._noises(len(n), torch.device("cpu"), rng))
             dense = []
-            for a in self._generate(s.to(where), mask.to(where), z, grain):
+            for j, a in enumerate(self._generate(s.to(where), mask.to(where), z, grain)):
                 gumbel = -torch.log(-torch.log(torch.rand(a.shape, generator=rng).clamp(1e-9, 1 - 1e-7)))
-                dense.append(a[:, :, 0].cpu() if a.shape[2] == 1 else (a.cpu() + gumbel).argmax(2).float())
+                dense.append(a[:, :, 0].cpu() if a.shape[2] == 1 else (a.cpu() + self.holds(gumbel, j, rng)).argmax(2).float())
             out.append(self.tracks.steps_of(torch.stack(dense, 2), n))
         return torch.cat(out)

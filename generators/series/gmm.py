@@ -24,6 +24,7 @@ from generators.arguments import whole
 from generators.layout import Sequences, SeriesLayout
 from generators.series.climb import Climbed, Task
 from generators.series.factors import CHUNK, Known, Parts, between, binary, pick
+from generators.series.holds import Holds
 from generators.series.margins import Margins
 from generators.series.windows import Told, Windows
 from generators.threads import single_thread
@@ -54,7 +55,7 @@ class WindowMixture(nn.Module):
         whole(components=components, factors=factors, passes=passes)
         self.layout, self.basis, self.passes = layout, basis, passes
         self.components, self.factors = components, factors
-        self.told, self.windows, self.margins = Told(layout.static), Windows(layout), Margins(layout)
+        self.told, self.windows, self.holds, self.margins = Told(layout.static), Windows(layout), Holds(layout), Margins(layout)
         self.turned: list[int] = []  # fields of a step that are cosines
         self.curve: list[dict] = []
         for name, shape in (("gate", (1, 1)), ("lines", (1, 1, 1)), ("noise", (1, 1))):
@@ -160,8 +161,10 @@ class WindowMixture(nn.Module):
         z = torch.empty(len(told), len(self.windows), dtype=torch.double)
         for j in range(len(parts.gate)):
             rows = (k == j).nonzero()[:, 0]
-            noise = torch.randn(len(rows), z.shape[1], generator=rng, dtype=torch.double)
-            z[rows] = both[rows] @ parts.lines[j].t() + noise * parts.noise[j].sqrt()
+            noise = torch.randn(len(rows), self.layout.longest, len(self.layout.step), generator=rng, dtype=torch.double)
+            for i in self.layout.step.discrete:
+                noise[:, :, i] = self.holds(noise[:, :, i], i, rng)
+            z[rows] = both[rows] @ parts.lines[j].t() + noise.flatten(1) * parts.noise[j].sqrt()
         return self._turn(z, self.turned, back=True)
 
     def _settle(self, x: Sequences, rng: torch.Generator) -> None:
@@ -169,6 +172,7 @@ class WindowMixture(nn.Module):
         some = torch.randperm(len(x), generator=rng)[:JUDGED].repeat(max(JUDGED // len(x), 1))
         z = torch.cat([self._rows(x.static[i], rng) for i in some.split(CHUNK)])
         self.windows.settle(x.steps, z, x.lengths[some])
+        self.holds.fit(x, self.sample, rng, JUDGED)
         self.margins.fit(x, self.sample, rng)
 
     def size(self, rows: int) -> str:

@@ -1,10 +1,10 @@
 """HMM: hidden Markov models, p(steps) = sum_z p(z_1) prod_t p(z_t | z_t-1) prod_t p(x_t | z_t), a mixture of them where that is better.
 
-What a state says of a step is composed of leaves, as in a mixture: tables over codes (categories, numbers in bins), full
-covariance Gaussians, or regressions on the steps before, for smooth signals. In a mixture every series is of one chain
-throughout, which what stays in it (a diagnosis, a treatment, its number of steps) tells of:
-p(steps | static) = sum_m p(m | static) p(steps | m). Kinds of leaves, numbers of states and of chains: whatever gives held-out series
-the higher likelihood.
+What a state says of a step is composed of leaves, as in a mixture: tables over codes (categories, which may also be kept from
+the step before, see Held, and numbers in bins), full covariance Gaussians, or regressions on the steps before, for smooth
+signals. In a mixture every series is of one chain throughout, which what stays in it (a diagnosis, a treatment, its number of steps)
+tells of: p(steps | static) = sum_m p(m | static) p(steps | m). Kinds of leaves, numbers of states and of chains: whatever gives
+held-out series the higher likelihood.
 
 A tutorial on hidden Markov models and selected applications in speech recognition; L. Rabiner; 1989; https://doi.org/10.1109/5.18626
 Clustering sequences with hidden Markov models; P. Smyth; 1997; https://papers.nips.cc/paper/1996/hash/6a61d423d02a1c56250dc23ae7ff12f3-Abstract.html
@@ -23,7 +23,8 @@ from generators.layout import Sequences, SeriesLayout
 from generators.recipe import leaves_like, log_density, prepare, shape_of
 from generators.series.chain import Packed, forward, packed, walk
 from generators.series.chains import Chain, Shared, said, starts
-from generators.series.past import by_series, with_past
+from generators.series.held import Held
+from generators.series.past import by_series, remembered
 from generators.series.regression import Regression
 from generators.threads import single_thread
 
@@ -127,7 +128,7 @@ class HMM(nn.Module):
     def log_prob(self, x: Sequences) -> Tensor:
         """(n,) nats of the steps given what stays."""
         at = packed(x.lengths)
-        seen = torch.cat([said(self.leaves, chunks) for chunks in prepare(self.leaves, with_past(self.layout, x)[at.rows])])
+        seen = torch.cat([said(self.leaves, chunks) for chunks in prepare(self.leaves, remembered(self.layout, x)[at.rows])])
         log_p = forward(seen, self._starts(x.static[at.order]), self.step, at.live)[3]
         density = by_series(log_density(self.leaves, x.steps), x.lengths)
         return torch.zeros_like(log_p).index_copy_(0, at.order, log_p) + density
@@ -142,6 +143,8 @@ class HMM(nn.Module):
                 self._follow(leaf, k, at, x, rng)
             else:
                 leaf.sample(k, None, x, rng=rng)
+            if isinstance(leaf, Held):
+                leaf.keep_on(at, x, rng)
         return torch.zeros_like(x).index_copy_(0, at.rows, x)
 
     def _follow(self, leaf: Regression, k: Tensor, at: Packed, x: Tensor, rng: torch.Generator) -> None:

@@ -47,13 +47,15 @@ class Margins(nn.Module):
 
 
 class SetRight:
-    """A family of series whose `sample` ends with `self.margins`, which is learned when everything else is."""
+    """A family of series whose `sample` ends with `self.margins`, which is learned when everything else is, and so are its `holds`, if it has any."""
 
     judged = JUDGED
 
     def fit(self, x: Sequences, held_out: Sequences, *, rng: torch.Generator, **how: Any):
         super().fit(x, held_out, rng=rng, **how)
         with torch.no_grad():
+            if hasattr(self, "holds"):
+                self.holds.fit(x, self.sample, rng, self.judged)
             self.margins.fit(x, self.sample, rng, self.judged)
         return self
 

@@ -21,6 +21,13 @@ def with_past(layout: SeriesLayout, x: Sequences) -> Tensor:
     return torch.cat([x.steps, *past, (moment == 0)[:, None].float()], 1)
 
 
+def remembered(layout: SeriesLayout, x: Sequences) -> Tensor:
+    """Rows `with_past`, and before the last column all fields of the step before (of a first step, its own)."""
+    rows, moment = with_past(layout, x), moments(x.lengths)
+    before = x.steps[torch.arange(len(x.steps), device=x.steps.device) - moment.clamp_max(1)]
+    return torch.cat([rows[:, :-1], before, rows[:, -1:]], 1)
+
+
 def by_series(rows: Tensor, lengths: Tensor) -> Tensor:
     """Sums over the steps of each series; rows (steps, ...)."""
     whose = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)

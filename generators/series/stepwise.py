@@ -1,6 +1,7 @@
 """Stepwise: what families share that say a series step by step. A family adds what it knows of a series when it says the next step.
 
     p(steps | static) = prod_t prod_j p(x_tj | context of step t, fields before j)
+A category follows on its value at the step before by a table (see Ties), and what the network says is beyond that.
 Numbers are fine bins; those of smooth signals are what is new beyond a line through the steps before (see past.Innovations), so that
 neither noise nor smoothness is lost.
 
@@ -26,6 +27,7 @@ from generators.nets import AnyOrder
 from generators.neural import Neural
 from generators.series.chain import packed
 from generators.series.past import LAGS, Innovations, smooth, with_past
+from generators.series.ties import Ties
 from generators.threads import single_thread
 
 WAVES = 6  # of doubling frequency, by which the network knows where in a series a step is
@@ -93,7 +95,7 @@ class Stepwise(Neural):
         layout = self.layout
         self.new = Innovations(layout, smooth, bins)
         self.codes, self.of_static = Codes.single(self.new.layout, bins), Codes.single(layout.static, STATIC_BINS)
-        self.values, self.net = Values(self.codes, width), AnyOrder(len(layout), width, self.dropout)
+        self.values, self.net, self.ties = Values(self.codes, width), AnyOrder(len(layout), width, self.dropout), Ties(self.codes)
         self.static = nn.EmbeddingBag(self.of_static.size + 2, width, mode="sum")
         self.numbers, self.place = nn.Linear(self.lags * len(layout.step.ungated) or 1, width), nn.Linear(2 * WAVES + 4, width)
         self.remember(width)
@@ -107,7 +109,8 @@ class Stepwise(Neural):
         """Series to learn from."""
         self.new.fit(self.layout, x)
         coded = self.coded(x, torch.int32)
-        self.values.start(coded.codes.long())
+        codes = coded.codes.long()
+        self.values.start(codes), self.ties.start(self.codes.within(codes), self.before(codes, coded.moment))
         return coded
 
     def log_density(self, x: Sequences) -> Tensor:
@@ -137,10 +140,14 @@ class Stepwise(Neural):
         turns = torch.pi * at[:, None] * 2.0 ** torch.arange(WAVES, device=at.device)
         return self.place(torch.cat([turns.sin(), turns.cos(), (moment == 0)[:, None], at[:, None], 1 / left[:, None], left[:, None] / self.layout.longest], 1))
 
+    def before(self, codes: Tensor, moment: Tensor) -> Tensor:
+        """Codes of steps (steps, fields) -> numbers within each field of the values at the step before, negative where there is none."""
+        return torch.where((moment > 0)[:, None], self.codes.within(codes).roll(1, 0), -1)
+
     def nats(self, x: Coded, context: Tensor, sees: Tensor) -> Tensor:
         """(steps,): minus the log probability of each, of bins. context (steps, width)."""
         hidden = self.net(F.embedding(x.codes, self.values.vectors()), sees, context[:, None])
-        return self.values.nats(hidden.unbind(1), self.codes.within(x.codes))
+        return self.values.nats(hidden.unbind(1), self.codes.within(x.codes), self.ties(self.before(x.codes, x.moment)))
 
     def draw(
         self, static: Tensor, lengths: Tensor, rng: torch.Generator, follow: Callable[[Tensor, Tensor], Tensor], so_far: Tensor | None = None, after: int = 0
@@ -165,10 +172,11 @@ class Stepwise(Neural):
                 row += n
                 continue
             start = torch.rand(len(self.layout), generator=rng, dtype=torch.double).tolist()
+            then = self.codes.within(codes[:n]) if t else torch.full((n, len(self.layout)), -1)
             codes = torch.zeros(n, len(self.layout), dtype=torch.long)
 
-            def pick(j: int, hidden: Tensor, start=start, codes=codes) -> Tensor:
-                value = spread(F.linear(hidden, *heads[j]).softmax(1), start[j])
+            def pick(j: int, hidden: Tensor, start=start, codes=codes, then=then) -> Tensor:
+                value = spread((F.linear(hidden, *heads[j]) + self.ties.of(j, then[:, j])).softmax(1), start[j])
                 return self.codes.gated(j, self.codes.offsets[j] + value, codes)
 
             self.net.draw(codes, list(range(len(self.layout))), 0, vectors, pick, context)
