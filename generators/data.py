@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -142,3 +143,34 @@ class Table:
         orphan = numbers < 0
         numbers[orphan] = numbers.max(initial=-1) + 1 + np.arange(orphan.sum())
         return numbers
+
+
+def to_local(times: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Dates and timestamps without nulls -> (days since 1970, units of the type since midnight), int64, by the clocks of their own zone."""
+    kind, raw = times.type, np.concatenate([_whole(c) for c in times.chunks]) if times.num_chunks else np.zeros(0, np.int64)
+    if pa.types.is_timestamp(kind) and kind.tz:
+        clock = pd.DatetimeIndex(raw.view(f"datetime64[{kind.unit}]")).tz_localize("UTC").tz_convert(pa.lib.string_to_tzinfo(kind.tz)).tz_localize(None)
+        raw = clock.as_unit(kind.unit).to_numpy().view(np.int64)
+    return np.divmod(raw, units_a_day(kind))
+
+
+def from_local(days: np.ndarray, since: np.ndarray, kind: pa.DataType) -> pa.Array:
+    """And back; an hour that a change of the clocks leaves out becomes the next one, of one that comes twice the first is meant."""
+    raw = days.astype(np.int64) * units_a_day(kind) + since.astype(np.int64)
+    if pa.types.is_timestamp(kind) and kind.tz:
+        clock = pd.DatetimeIndex(raw.view(f"datetime64[{kind.unit}]")).tz_localize(
+            pa.lib.string_to_tzinfo(kind.tz), ambiguous=np.ones(len(raw), bool), nonexistent="shift_forward"
+        )
+        raw = clock.tz_convert("UTC").tz_localize(None).as_unit(kind.unit).to_numpy().view(np.int64)
+    return pa.array(raw.astype(np.int32) if kind.bit_width == 32 else raw).view(kind)
+
+
+def units_a_day(kind: pa.DataType) -> int:
+    """Of dates and timestamps."""
+    if pa.types.is_date(kind):
+        return 1 if kind.bit_width == 32 else 86_400_000
+    return 86_400 * {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
+
+
+def _whole(times: pa.Array) -> np.ndarray:
+    return times.view(pa.int32() if times.type.bit_width == 32 else pa.int64()).to_numpy(zero_copy_only=False).astype(np.int64)

@@ -8,7 +8,8 @@ A series is what stays, a row of fields, and steps, each a row of fields too.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -28,6 +29,11 @@ class Field:
     classes: int = 0
     gate: int | None = None
     cuts: tuple[float, ...] = ()
+
+
+def after(count: int, fields: Sequence[Field]) -> list[Field]:
+    """Fields that now stand behind so many others."""
+    return [f if f.gate is None else replace(f, gate=f.gate + count) for f in fields]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from generators.data import Table
+from generators.data import DataError, Table
 from generators.synthesizer import Synthesizer
 from pipelines import asked, gates, sources
 from pipelines.house import Run, code, digest, hash_of, open_run, read_table, version_of, write_table
@@ -99,7 +99,10 @@ def fit(run: Run) -> dict:
         start, train = time.monotonic(), read_table(run.real / "train.arrow")
         model = Synthesizer(entry.family, rare_below=entry.rare_below, seed=entry.seed, **entry.arguments)
         with training() as heard:
-            model.fit(train, log=heard, avoid=read_table(run.real / "holdout.arrow"), checkpoint=run.folder / ".training.safetensors")
+            try:
+                model.fit(train, log=heard, avoid=read_table(run.real / "holdout.arrow"), checkpoint=run.folder / ".training.safetensors")
+            except DataError as problem:
+                raise DataError(f"{entry.name}: {problem}") from None
         model.check(entry.sample.where, entry.sample.balance, entry.sample.rows or 1)
         model.save(beside)
         facts = {

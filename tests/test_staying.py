@@ -64,6 +64,10 @@ def test_ties_are_what_follows_what_beyond_what_is_frequent():
     few = Ties(codes)
     few.start(now[: 2 * STEPS], before[: 2 * STEPS])  # two series: what was never seen to follow is possible all the same
     assert torch.isfinite(few.tie_0).all() and STRENGTH > 0
+    still = Ties(codes)  # and so it is where nobody ever changed: the first who does is not impossible
+    stays = (torch.arange(400) // STEPS % 4)[:, None].expand(-1, 2)
+    still.start(stays, torch.where((torch.arange(400) % STEPS > 0)[:, None], stays.roll(1, 0), -1))
+    assert torch.isfinite(still.tie_0).all() and float(still.of(0, torch.tensor([0]))[0, 1].exp() * 0.25) < 0.01
 
 
 def test_held_numbers_change_no_step_by_itself():

@@ -7,13 +7,16 @@ import longitudinal
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
 
+from generators.data import from_local, to_local
 from generators.encoding.series import SeriesEncoder
 from generators.encoding.weekdays import WEEK, Weekdays
 from generators.synthesizer import Synthesizer
 from pipelines import read
+from pipelines.gates import DEFAULTS, METRICS
 
 
 def rng(seed: int) -> torch.Generator:
@@ -26,7 +29,7 @@ def appointments(kind: pa.DataType, stray: int = 0, people: int = 120, seed: int
     first = r.integers(0, 250, people)[:, None]
     opened = np.cumsum(np.c_[first, r.integers(1, 15, (people, 4))], 1)  # open days since a Monday
     days = np.datetime64("2024-01-01") + opened // 5 * 7 + opened % 5
-    days.flat[:stray] = np.datetime64("2021-01-02")  # a Saturday, before all others
+    days[:stray, 0] = np.datetime64("2021-01-02")  # a Saturday, before all others
     when = pa.array(days.reshape(-1).astype("datetime64[us]")).cast(kind)
     return longitudinal.of({"who": np.repeat(np.arange(people), 5), "when": when, "x": r.normal(size=5 * people)}, {"when": "datetime"})
 
@@ -49,10 +52,9 @@ def test_no_step_of_a_synthetic_series_comes_on_a_closed_day(kind):
 
 
 def test_a_few_stray_days_open_none_of_the_week_and_many_do():
-    few, many = (SeriesEncoder(5).fit(appointments(pa.date32(), stray), rng=rng(0)) for stray in (3, 80))
+    few, many = (SeriesEncoder(5).fit(appointments(pa.date32(), stray), rng=rng(0)) for stray in (15, 110))
     assert len(few.clock.days.open) == 5 and len(many.clock.days.open) == 6
-    encoder = SeriesEncoder(5).fit(longitudinal.visits(), rng=rng(0))
-    assert len(encoder.clock.days.open) == WEEK  # numbers have no weekdays
+    assert SeriesEncoder(5).fit(longitudinal.visits(), rng=rng(0)).clock.days is None  # numbers have no weekdays
 
 
 def test_days_are_counted_there_and_back():
@@ -78,3 +80,62 @@ def test_windows_of_daily_prices_are_even_and_keep_the_weekend():
     made = model.sample(200)
     assert set(weekdays(made)) == {0, 1, 2, 3, 4}
     assert set(np.diff(made.column("when").to_numpy().reshape(-1, 20), axis=1).reshape(-1).astype("timedelta64[D]").astype(int)) == {1, 3}
+
+
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin", "America/New_York", "+05:30"])
+@pytest.mark.parametrize("always", [False, True])
+def test_surgeries_open_at_their_hours_by_the_clocks_of_their_zone(zone, always):
+    """Half an hour apart from eight to five, or always at midnight, in summer as in winter; nobody comes on a weekend."""
+    data = appointments(pa.date32(), people=200)
+    since = np.zeros(len(data), int) if always else np.random.default_rng(1).integers(16, 34, len(data)) * 1800
+    days = np.array(data.column("when").to_pylist(), "datetime64[D]")
+    local = pd.DatetimeIndex(days.astype("datetime64[s]") + since.astype("timedelta64[s]"))
+    when = pa.array(local.tz_localize(None if zone is None else pa.lib.string_to_tzinfo(zone)), pa.timestamp("us", zone))
+    table = data.values.set_column(1, "when", when)
+    data = longitudinal.of({n: table[n] for n in table.column_names}, {"when": "datetime"})
+    day, rest = to_local(data.column("when"))
+    assert (day == days.astype(int)).all() and (rest == since * 10**6).all()
+    assert from_local(day, rest, when.type).equals(when)
+    encoder = SeriesEncoder(5).fit(data, rng=rng(0))
+    assert len(encoder.clock.days.open) == 5 and (encoder.clock.hour is None) == always
+    made = Synthesizer("hmm", passes=2, states=3, seed=1).fit(data).sample(300)
+    day, rest = to_local(made.column("when"))
+    assert set((day + 3) % 7) == {0, 1, 2, 3, 4} and set(rest // 1_800_000_000) <= ({0} if always else set(range(16, 34)))
+    moments, whose = made.column("when").cast(pa.int64()).to_numpy(), made.subjects
+    assert (np.diff(moments)[whose[1:] == whose[:-1]] > 0).all()
+    again = SeriesEncoder.restore(json.loads(json.dumps(encoder.state())))
+    x = encoder.encode(data, rng=rng(1))
+    assert again.decode(x, rng=rng(2)).values.equals(encoder.decode(x, rng=rng(2)).values)
+
+
+def test_steps_of_one_day_come_one_after_the_other():
+    r = np.random.default_rng(0)
+    day = np.sort(np.cumsum(r.integers(0, 30, (100, 6)), 1), 1)  # now and then twice a day
+    hour = r.integers(8, 12, (100, 6))
+    when = np.sort(np.datetime64("2024-01-01") + (day * 24 + hour).astype("timedelta64[h]"), 1)
+    when += np.arange(6).astype("timedelta64[m]")
+    data = longitudinal.of(
+        {"who": np.repeat(np.arange(100), 6), "when": pa.array(when.reshape(-1).astype("datetime64[us]")), "x": r.normal(size=600)}, {"when": "datetime"}
+    )
+    made = Synthesizer("autoregressive", passes=3, seed=1).fit(data).sample(500)
+    gaps = np.diff(made.column("when").to_numpy().astype("datetime64[us]").astype(int).reshape(-1, 6), axis=1)
+    assert (gaps > 0).all() and 0.005 < (gaps < 86_400_000_000 / 2).mean() < 0.1
+
+
+@pytest.mark.parametrize("kind", [pa.date32(), pa.timestamp("us")])
+def test_steps_on_closed_days_or_at_other_hours_are_not_timed_as_the_real_ones(kind):
+    judge, least = METRICS["fidelity.timing"], DEFAULTS["fidelity.timing"]["min"]
+    train, holdout, fresh = (appointments(kind, people=n, seed=s) for n, s in ((400, 0), (200, 1), (400, 2)))
+    assert judge(train, holdout, fresh).value > 0.9
+
+    def moved(days: int, hours: int = 0):
+        """Steps as far apart as ever, of every second person on other days."""
+        other = fresh.subjects % 2 * days * 86_400_000_000 + hours * 3_600_000_000
+        when = pc.add(fresh.column("when").cast(pa.timestamp("us")).cast(pa.int64()), pa.array(other)).cast(pa.timestamp("us"))
+        table = fresh.values.set_column(1, "when", when.cast(kind))
+        return longitudinal.of({n: table[n] for n in table.column_names}, {"when": "datetime"})
+
+    wrong = judge(train, holdout, moved(2))
+    assert wrong.value < least and wrong.details["each"]["day of the week"]["distance"] == pytest.approx(1 - wrong.value)
+    if pa.types.is_timestamp(kind):
+        assert judge(train, holdout, moved(0, 7)).details["each"]["time of day"]["distance"] == 1

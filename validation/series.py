@@ -4,7 +4,8 @@ autocorrelation = 1 - mean over numbers and lags 1 .. 12 of |r_train - r_synthet
                   with itself so many steps before
 crosscorrelation = 1 - mean over pairs of numbers a, b of |r_train - r_synthetic|, r the correlation of a with b at the same step and one step
                   before, of all steps
-timing          = 1 - the largest of the Kolmogorov-Smirnov distances of the numbers of steps, of the distances between steps, and of first times
+timing          = 1 - the largest of the Kolmogorov-Smirnov distances of the numbers of steps, of the distances between steps, of first times,
+                  and of times of day; and of the total variation distance of days of the week, where 50 or more days are seen
 course          = 1 - mean over columns and quarters of a series' steps of the distance of the values there (as in fidelity.shape)
 No unit; 1 is equal. Intervals by bootstrap over subjects; the yardstick is the holdout in place of the synthetic series.
 
@@ -17,8 +18,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pyarrow as pa
 
-from generators.data import Table
+from generators.data import Table, to_local
 from validation.courses import lines, mean_of
 from validation.features import labels, numbers
 from validation.histograms import bins_of
@@ -28,6 +30,7 @@ from validation.score import Score
 from validation.summary import gaps
 
 LAGS, DRAWS, QUARTERS = 12, 40, 4
+DAYS = 50  # different ones, from which days of the week are looked at
 FEW = 10  # real series that a lag is looked at by, at least
 Measure = Callable[[np.ndarray, np.ndarray], float]  # weights of train's subjects and of the other's -> distance
 
@@ -163,7 +166,14 @@ def timing(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rar
 
     def measures(a: Table, b: Table) -> dict[str, Measure]:
         found, other = parts(a), parts(b)
-        return {key: _by_subject(ks(found[key][0], other[key][0]), found[key][1], other[key][1]) for key in found}
+        out = {key: _by_subject(ks(found[key][0], other[key][0]), found[key][1], other[key][1]) for key in found}
+        kind = a.schema.arrow.field(a.schema.time).type
+        if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+            (day, since), (other_day, other_since) = (to_local(t.column(t.schema.time)) for t in (a, b))
+            out["time of day"] = _by_subject(ks(since.astype(float), other_since.astype(float)), a.subjects, b.subjects)
+            if len(np.unique(day)) >= DAYS:
+                out["day of the week"] = _by_subject(tv(*(pa.array(d % 7).cast(pa.string()) for d in (day, other_day))), a.subjects, b.subjects)
+        return out
 
     def shown(train: Table, synthetic: Table) -> dict:
         real, fake = parts(train), parts(synthetic)

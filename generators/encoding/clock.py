@@ -5,31 +5,45 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from generators.data import Column, Schema, Table
+from generators.data import Column, Schema, Table, from_local, to_local, units_a_day
 from generators.encoding.numeric import Numeric
 from generators.encoding.scale import Scale
 from generators.encoding.weekdays import Weekdays
-from generators.layout import Field
+from generators.layout import Field, after
 
 EQUAL = 1e-6  # of a distance, by which equal ones may differ
+APART = 0.9  # share of steps that come on another day than the step before, from which days and times of day are told apart
+ENOUGH = 140  # steps from which days of the week are
 
 
 class Clock:
-    """Time is counted in the steps of its lattice (days of a date, say; of those of the week on which steps come), or as it is where it has
-    none; see Scale and Weekdays.
+    """Time is counted in the steps of its lattice, or as it is where it has none; see Scale. Dates, and timestamps of steps that mostly come
+    on days of their own, are counted in days of the week on which steps come at all, by the clocks of their own zone; and every step
+    has a time of day, unless all have the same.
 
     every: the distance of all steps, or None where it differs and `gap` has learned how
+    hour:  has learned times of day, or None where that is `always`
     """
 
     def __init__(self, rare_below: int):
         self.k = rare_below
         self.every: float | None = None
         self.gap: Numeric | None = None
+        self.days: Weekdays | None = None
+        self.hour: Numeric | None = None
+        self.always = 0
 
     def fit(self, data: Table) -> Clock:
         values = data.column(data.schema.time)
         self.scale = Scale.of(values, data.subjects, self.k)
-        self.days = Weekdays.of(self.scale.to_number(values)[0], data.subjects, self.scale, self.k)
+        if pa.types.is_date(values.type) or pa.types.is_timestamp(values.type):
+            day, since = to_local(values)
+            new = np.diff(day)[data.subjects[1:] == data.subjects[:-1]] > 0
+            if len(data) >= ENOUGH and len(new) and new.mean() >= APART:
+                self.days = Weekdays.of(day)
+                self.always = int(since[0])
+                if np.ptp(since):
+                    self.hour = self._hours(data.schema).fit(pa.chunked_array([pa.array(since)]), data.subjects)
         gaps, later = self._gaps(data)
         gaps = gaps[later]
         if not len(gaps) or np.ptp(gaps) <= EQUAL * gaps.max():
@@ -38,53 +52,92 @@ class Clock:
             self.gap = self._numeric(data.schema).fit(self._array(gaps), data.subjects[later])
         return self
 
+    @property
+    def _whole(self) -> bool:
+        """Whether distances are whole numbers."""
+        return self.days is not None or bool(self.scale.step)
+
+    @property
+    def _least(self) -> int:
+        """The least whole number that one may be: some steps come on the same day."""
+        return 0 if self.hour else 1
+
     def _numeric(self, schema: Schema) -> Numeric:
-        kind = pa.int64() if self.scale.step else pa.float64()
-        return Numeric(Column(schema.time, "numeric", {"low": 1 if self.scale.step else None}), pa.field(schema.time, kind), self.k)
+        kind = pa.int64() if self._whole else pa.float64()
+        return Numeric(Column(schema.time, "numeric", {"low": self._least if self._whole else None}), pa.field(schema.time, kind), self.k)
+
+    def _hours(self, schema: Schema) -> Numeric:
+        most = units_a_day(schema.arrow.field(schema.time).type) - 1
+        return Numeric(Column(schema.time, "numeric", {"low": 0, "high": most}), pa.field(schema.time, pa.int64(), nullable=False), self.k)
 
     def _array(self, gaps: np.ndarray) -> pa.ChunkedArray:
-        return pa.chunked_array([pa.array(np.rint(gaps).astype(np.int64) if self.scale.step else gaps)])
+        return pa.chunked_array([pa.array(np.rint(gaps).astype(np.int64) if self._whole else gaps)])
 
     def _gaps(self, data: Table) -> tuple[np.ndarray, np.ndarray]:
         """(distance to the step before, 0 of a first step; whether it is none), (rows,) each."""
-        moments, whose = self.days.count(self.scale.to_number(data.column(data.schema.time))[0]), data.subjects
+        values, whose = data.column(data.schema.time), data.subjects
+        moments = self.scale.to_number(values)[0] if self.days is None else self.days.count(to_local(values)[0]).astype(np.float64)
         later = np.r_[False, whose[1:] == whose[:-1]]
         return np.where(later, np.diff(moments, prepend=moments[:1]), 0.0), later
 
     @property
     def fields(self) -> list[Field]:
-        return self.gap.fields if self.gap else []
+        gap = self.gap.fields if self.gap else []
+        return [*gap, *after(len(gap), self.hour.fields)] if self.hour else gap
 
     def encode(self, data: Table, rng: np.random.Generator) -> np.ndarray:
         """(rows, own fields) float32. A first step has no distance: it gets that of another step, at random."""
-        if self.gap is None:
-            return np.zeros((len(data), 0), dtype=np.float32)
-        gaps, later = self._gaps(data)
-        x = self.gap.encode(self._array(np.where(later, gaps, gaps[later].max(initial=1))), rng)
-        if later.any():
-            x[~later] = x[rng.choice(np.flatnonzero(later), (~later).sum())]
-        return x
+        parts = [np.zeros((len(data), 0), dtype=np.float32)]
+        if self.gap is not None:
+            gaps, later = self._gaps(data)
+            x = self.gap.encode(self._array(np.where(later, gaps, gaps[later].max(initial=1))), rng)
+            if later.any():
+                x[~later] = x[rng.choice(np.flatnonzero(later), (~later).sum())]
+            parts.append(x)
+        if self.hour is not None:
+            parts.append(self.hour.encode(pa.chunked_array([pa.array(to_local(data.column(data.schema.time))[1])]), rng))
+        return np.concatenate(parts, 1)
 
     def decode(self, first: pa.ChunkedArray, x: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> pa.Array:
         """When every step is, from when the first ones are, (series,), and the own fields of all steps, (sum of lengths, fields)."""
-        start = np.cumsum(lengths) - lengths
+        start, own = np.cumsum(lengths) - lengths, len(self.gap.fields) if self.gap else 0
         if self.gap is None:
             gaps = np.full(int(lengths.sum()), self.every)
         else:
-            gaps = self.gap.decode(x, rng, 0).to_numpy(zero_copy_only=False).astype(np.float64)
-            gaps = np.maximum(gaps, 1.0 if self.scale.step else EQUAL * max(float(np.median(gaps)), EQUAL)) if len(gaps) else gaps
+            gaps = self.gap.decode(x[:, :own], rng, 0).to_numpy(zero_copy_only=False).astype(np.float64)
+            gaps = np.maximum(gaps, self._least if self._whole else EQUAL * max(float(np.median(gaps)), EQUAL)) if len(gaps) else gaps
         gaps[start] = 0
         total = np.cumsum(gaps)
-        begin = self.days.count(self.days.settle(self.scale.to_number(first)[0], rng))
-        moments = np.repeat(begin - total[start], lengths) + total
-        return self.scale.to_arrow(self.days.day(moments), np.zeros(len(moments), dtype=bool))
+        if self.days is None:
+            moments = np.repeat(self.scale.to_number(first)[0] - total[start], lengths) + total
+            return self.scale.to_arrow(moments, np.zeros(len(moments), dtype=bool))
+        begin = self.days.count(self.days.settle(to_local(first)[0], rng))
+        day = self.days.day(np.repeat(begin - total[start], lengths) + total)
+        since = np.full(len(day), self.always)
+        if self.hour is not None:
+            since = self.hour.decode(x[:, own:], rng, 0).to_numpy(zero_copy_only=False)
+            day, since = self._in_order(day, since, np.repeat(np.arange(len(lengths)), lengths))
+        return from_local(day, since, self.scale.type)
+
+    def _in_order(self, day: np.ndarray, since: np.ndarray, whose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Times of day of steps on the same day, sorted; those that are the same, moved on."""
+        since = since[np.lexsort((since, day, whose))].copy()
+        same = np.r_[False, (whose[1:] == whose[:-1]) & (day[1:] == day[:-1])]
+        while (late := np.r_[False, since[1:] <= since[:-1]] & same).any():
+            since[late] = since[np.flatnonzero(late) - 1] + max(self.hour.scale.step, 1)
+        return day, since
 
     def state(self) -> dict:
-        return {"scale": self.scale.state(), "days": self.days.open.tolist(), "every": self.every, "gap": self.gap and self.gap.state()}
+        return {
+            "scale": self.scale.state(), "days": self.days and self.days.open.tolist(), "always": self.always, "every": self.every,
+            "hour": self.hour and self.hour.state(), "gap": self.gap and self.gap.state(),
+        }  # fmt: skip
 
     def restore(self, state: dict, schema: Schema) -> Clock:
         self.scale, self.every = Scale(schema.arrow.field(schema.time).type, **state["scale"]), state["every"]
-        self.days = Weekdays(state["days"])
+        self.days, self.always = None if state["days"] is None else Weekdays(state["days"]), state["always"]
+        if state["hour"] is not None:
+            self.hour = self._hours(schema).restore(state["hour"])
         if state["gap"] is not None:
             self.gap = self._numeric(schema).restore(state["gap"])
         return self

@@ -43,13 +43,6 @@ class Scale:
         step = _step(raw, subjects, k, kind)
         return cls(kind, int(raw[0] % step) if len(raw) else 0, step, digits)
 
-    @property
-    def daily(self) -> bool:
-        """Whether m counts days since 1970: dates, and timestamps that are all at the same time of day."""
-        if not pa.types.is_temporal(self.type):
-            return False
-        return self.step == (1 if pa.types.is_date32(self.type) else 86_400 * _second(self.type))
-
     def to_number(self, values: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
         """(m (rows,) float64 with 0 where null, null (rows,) bool)."""
         null, raw = _null(values), _raw(values)
@@ -144,15 +137,10 @@ def _step(raw: np.ndarray, subjects: np.ndarray, k: int, kind: pa.DataType) -> i
             return step
     if pa.types.is_decimal(kind):
         return next(10**d for d in range(min(kind.scale, 18), -1, -1) if not (raw % 10**d).any()) if kind.scale > 0 else 1
-    second = _second(kind)
+    second = {"s": 1, "ms": 1000, "us": 10**6, "ns": 10**9}[kind.unit] if pa.types.is_timestamp(kind) else 1000 if kind == pa.date64() else 0
     least = 86400 * second if kind == pa.date64() else 1
     natural = [second * s for s in (86400, 3600, 60, 1) if second and step % (second * s) == 0]
     return natural[0] if natural and len(np.unique(subjects)) >= k else least
-
-
-def _second(kind: pa.DataType) -> int:
-    """How many units a second has; 0 of a type without any."""
-    return {"s": 1, "ms": 1000, "us": 10**6, "ns": 10**9}[kind.unit] if pa.types.is_timestamp(kind) else 1000 if kind == pa.date64() else 0
 
 
 def _limits(kind: pa.DataType) -> tuple[float, float]:

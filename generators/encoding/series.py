@@ -8,7 +8,6 @@ or the same mean and spread (because somebody standardised them), it is held by 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from generators.data import DataError, Schema, Table
 from generators.encoding.absence import Absence
 from generators.encoding.clock import Clock
 from generators.encoding.table import TableEncoder, numpy_stream
-from generators.layout import Field, Given, Layout, Sequences, SeriesLayout, moments
+from generators.layout import Field, Given, Layout, Sequences, SeriesLayout, after, moments
 
 CLASSES = 64  # of lengths, at most
 SAME = 1e-4  # of a column's spread, by which means or spreads of series that are the same may differ
@@ -58,8 +57,8 @@ class SeriesEncoder:
 
     def _lay_out(self) -> None:
         self.columns = self.static.columns | self.step.columns
-        static = Layout((Field(classes=len(self.spans)), *_after(1, self.static.layout.fields), *self.absence.fields))
-        step = Layout((*self.clock.fields, *_after(len(self.clock.fields), self.step.layout.fields)))
+        static = Layout((Field(classes=len(self.spans)), *after(1, self.static.layout.fields), *self.absence.fields))
+        step = Layout((*self.clock.fields, *after(len(self.clock.fields), self.step.layout.fields)))
         if not len(step):
             raise DataError("no column changes within a subject, and steps come at equal distances; expected a table, or a column to learn")
         self.layout = SeriesLayout(static, step, self.spans)
@@ -151,11 +150,6 @@ def _part(data: Table, names: list[str], subject: str | None) -> Table:
     schema = data.schema
     arrow = pa.schema([schema.arrow.field(n) for n in names])
     return Table(data.values.select(names), Schema(arrow, tuple(schema[n] for n in names), subject))
-
-
-def _after(count: int, fields: Sequence[Field]) -> list[Field]:
-    """Fields that now stand behind so many others."""
-    return [f if f.gate is None else replace(f, gate=f.gate + count) for f in fields]
 
 
 def _spans(lengths: np.ndarray, k: int) -> tuple[tuple[int, int], ...]:

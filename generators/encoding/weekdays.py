@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from generators.encoding.scale import Scale
-
 WEEK = 7
-ENOUGH, STRAY = 140, 0.02  # rows that tell which days are closed, and the share of rows that may lie on a closed day all the same
+ENOUGH = 50  # different days that tell which of the week are closed: fewer may leave one out by chance
+STRAY = 0.25  # as many rows as on the busiest day of the week may lie on a closed one all the same
 
 
 class Weekdays:
@@ -23,14 +22,12 @@ class Weekdays:
         self.rank = np.searchsorted(self.open, np.arange(WEEK))
 
     @classmethod
-    def of(cls, days: np.ndarray, subjects: np.ndarray, scale: Scale, k: int) -> Weekdays:
-        """days (rows,): since 1970, of which subjects (rows,). Open are those of the week that k subjects or more hold."""
-        if not scale.daily or len(days) < ENOUGH:
+    def of(cls, days: np.ndarray) -> Weekdays:
+        """days (rows,): since 1970. Open are those of the week that hold a fair share of the rows."""
+        if len(np.unique(days)) < ENOUGH:
             return cls()
-        weekday = days.astype(int) % WEEK
-        held = np.unique(np.stack([weekday, subjects]), axis=1)[0]
-        found = cls(np.flatnonzero(np.bincount(held, minlength=WEEK) >= k))
-        return found if len(found.open) and (~np.isin(weekday, found.open)).mean() <= STRAY else cls()
+        held = np.bincount(days.astype(int) % WEEK, minlength=WEEK)
+        return cls(np.flatnonzero(held >= STRAY * held.max()))
 
     def count(self, days: np.ndarray) -> np.ndarray:
         """Days since 1970 -> open days since then."""

@@ -37,7 +37,8 @@ class Ties(nn.Module):
             p, both = p / p.sum(), (now >= 0) & (then >= 0)
             n = torch.bincount(then[both] * k + now[both], minlength=k * k).view(k, k).double()
             same, chance = float(n.diagonal().sum() / n.sum().clamp_min(1)), float(p.square().sum())
-            kept = max((same - chance) / max(1 - chance, 1e-9), 0.0)
+            most = 1 - 1 / (float(n.sum()) + 2)  # what never changed may change: the next pair of steps could be the first to
+            kept = min(max((same - chance) / max(1 - chance, 1e-9), 0.0), most)
             q = (1 - kept) * p + kept * torch.eye(k, dtype=p.dtype, device=p.device)
             first = torch.bincount(now[(now >= 0) & (then < 0)], minlength=k).double()
             n, q = torch.cat([n, first[None]]), torch.cat([q, p[None]])
