@@ -8,6 +8,7 @@ from tables import rng
 from generators.codes import Codes
 from generators.layout import Field, Layout, Sequences, SeriesLayout
 from generators.registry import OF_SERIES
+from generators.series.gmm import WindowMixture
 from generators.series.hmm import HMM
 from generators.series.holds import Holds, changes
 from generators.series.ties import STRENGTH, Ties
@@ -47,6 +48,17 @@ def test_what_stays_for_long_stays_in_what_is_drawn_from_few_series(family):
     assert float(changes(STAGES.step, made, many.lengths)[0]) == pytest.approx(RATE, abs=0.06)
     share = torch.bincount(made[:, 0].long(), minlength=4) / len(made)
     assert (share - torch.bincount(x.steps[:, 0].long(), minlength=4) / len(x.steps)).abs().max() < 0.06
+
+
+def test_one_value_of_many_stays_where_no_random_number_could_keep_it():
+    """Thirty intervals of a hidden number are so thin that a series' own course crosses them; so the class itself is kept."""
+    layout = SeriesLayout(STAGES.static, Layout((Field(30), Field(cuts=()))), STAGES.spans)
+    x = stages(300)
+    wide = Sequences(x.static, x.lengths, torch.cat([(x.steps[:, :1] * 7 + torch.arange(300).repeat_interleave(STEPS)[:, None] % 7), x.steps[:, 1:]], 1))
+    model = WindowMixture(layout, passes=15).fit(wide[torch.arange(240)], wide[torch.arange(240, 300)], rng=rng())
+    many = torch.zeros(1000, 1), torch.full((1000,), STEPS)
+    made = model.sample(*many, rng=rng(1))
+    assert float(changes(layout.step, made, many[1])[0]) == pytest.approx(RATE, abs=0.04)
 
 
 def test_ties_are_what_follows_what_beyond_what_is_frequent():

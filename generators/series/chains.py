@@ -39,7 +39,7 @@ class Shared:
     def __init__(
         self, layout: SeriesLayout, x: Sequences, held_out: Sequences, *, numbers: str, bins: int | None, join: float, passes: int, seed: int
     ):  # fmt: skip
-        self.layout, self.x, self.numbers, self.passes = layout, x, numbers, passes
+        self.layout, self.x, self.numbers, self.join, self.passes = layout, x, numbers, join, passes
         self.bins = bins or min(max(len(x.steps) // 80, 8), 64)
         make = partial(Recipe, join=join, passes=passes, seed=seed)
         self.recipe = make(layout.step, x.steps, held_out.steps, numbers="binned" if numbers == "binned" else "gaussian", bins=self.bins)

@@ -65,7 +65,7 @@ class Denoised(SetRight, Neural):
     def build(self) -> None:
         layout, width = self.layout, self.width
         self.tracks, self.stays = Tracks(layout), Stays(layout, width)
-        self.holds, self.margins = Holds(layout), Margins(layout)
+        self.holds, self.margins = Holds(layout, numbers=False), Margins(layout)
         self.level = nn.Sequential(nn.Linear(2 * WAVES, width), nn.SiLU(), nn.Linear(width, width))
         self.outs = [k or 1 for k in self.tracks.sizes]  # of the network, for each field
         self.trunk = Trunk(layout.longest, self.tracks.channels, sum(self.outs), width, self.depth, self.dropout)
@@ -147,6 +147,5 @@ class Denoised(SetRight, Neural):
         found = []
         for j, answer in enumerate(self._answers(x, torch.full((n,), LEAST), mask, stays)):
             start = float(torch.rand((), generator=rng))
-            classes = self.tracks.sizes[j]
-            found.append(self.holds(spread(answer.flatten(0, 1).softmax(1), start).view(n, -1).float(), j, rng) if classes else answer[:, :, 0])
-        return self.margins(self.tracks.steps_of(torch.stack(found, 2), lengths))
+            found.append(spread(answer.flatten(0, 1).softmax(1), start).view(n, -1).float() if self.tracks.sizes[j] else answer[:, :, 0])
+        return self.margins(self.tracks.steps_of(self.holds.settled(torch.stack(found, 2), rng), lengths))

@@ -216,5 +216,5 @@ class Adversarial(SetRight, Neural):
             for j, a in enumerate(self._generate(s.to(where), mask.to(where), z, grain)):
                 gumbel = -torch.log(-torch.log(torch.rand(a.shape, generator=rng).clamp(1e-9, 1 - 1e-7)))
                 dense.append(a[:, :, 0].cpu() if a.shape[2] == 1 else (a.cpu() + self.holds(gumbel, j, rng)).argmax(2).float())
-            out.append(self.tracks.steps_of(torch.stack(dense, 2), n))
+            out.append(self.tracks.steps_of(self.holds.settled(torch.stack(dense, 2), rng), n))
         return torch.cat(out)

@@ -151,7 +151,8 @@ class WindowMixture(nn.Module):
         return torch.cat(parts)
 
     def _draw(self, static: Tensor, lengths: Tensor, rng: torch.Generator) -> Tensor:
-        return self.margins(self.windows.steps_of(self._rows(static, rng), lengths))
+        z = self._rows(static, rng).view(len(static), self.layout.longest, len(self.layout.step))
+        return self.margins(self.windows.steps_of(self.holds.settled(z, rng).flatten(1), lengths))
 
     def _rows(self, static: Tensor, rng: torch.Generator) -> Tensor:
         """Numbers (n, D) of series of which this stays, as long as can be."""

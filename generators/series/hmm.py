@@ -12,6 +12,7 @@ Clustering sequences with hidden Markov models; P. Smyth; 1997; https://papers.n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,7 +47,7 @@ class HMM(nn.Module):
     chains:  of a mixture; None: doubled while that helps
     numbers: "binned", "gaussian", "regression", or "auto": whichever measures better on held-out series
     bins:    bins of a number; None: as many as suit the number of steps
-    join:    fields with more mutual information than this, in nats, become one block
+    join:    fields with more mutual information than this, in nats, become one block, where that measures better
     passes:  passes over the data at most
     """
 
@@ -76,7 +77,7 @@ class HMM(nn.Module):
         seed = int(torch.randint(2**62, (1,), generator=rng))
         with single_thread():
             best = self._kind(_some(x, SCREEN, rng), held_out, seed, log)
-            shared = best.shared if len(x) == len(best.shared.x) else self._shared(x, held_out, best.shared.numbers, seed)
+            shared = best.shared if len(x) == len(best.shared.x) else self._shared(x, held_out, best.shared.numbers, best.shared.join, seed)
             best = None
             for states in sorted({shared.recipe.at_least(k) for k in self._sizes(len(x.steps))}):
                 tried = self._noted(Chain.of(shared, states), log)
@@ -94,16 +95,20 @@ class HMM(nn.Module):
         self.leaves, self.kept, self.start, self.step = best.emissions, best.kept, best.start_p, best.step_p
         return self
 
-    def _shared(self, x: Sequences, held_out: Sequences, numbers: str, seed: int) -> Shared:
-        return Shared(self.layout, x, held_out, numbers=numbers, bins=self.bins, join=self.join, passes=self.passes, seed=seed)
+    def _shared(self, x: Sequences, held_out: Sequences, numbers: str, join: float, seed: int) -> Shared:
+        return Shared(self.layout, x, held_out, numbers=numbers, bins=self.bins, join=join, passes=self.passes, seed=seed)
 
     def _kind(self, x: Sequences, held_out: Sequences, seed: int, log) -> Chain:
-        """The kind of leaves for numbers that suits some of the series best."""
+        """The kind of leaves for numbers that suits some of the series best; and whether fields are joined, for a block is kept as a whole."""
         some = 1 <= len(self.layout.step.ungated) <= WIDEST
         kinds = [self.numbers] if self.numbers != "auto" else KINDS if some else KINDS[:1]
         states = min(self.states or 8, max(len(x.steps) // ROWS_A_STATE, 1))
-        tried = [self._noted(Chain.of(self._shared(x, held_out, kind, seed), states), log) for kind in kinds]
-        return max(tried, key=lambda t: t.score)
+        tried = [self._noted(Chain.of(self._shared(x, held_out, kind, self.join, seed), states), log) for kind in kinds]
+        best = max(tried, key=lambda t: t.score)
+        if any(len(fields) > 1 for leaf in best.emissions if isinstance(leaf, Held) for fields in leaf.codes.blocks):
+            alone = self._noted(Chain.of(self._shared(x, held_out, best.shared.numbers, math.inf, seed), states), log)
+            best = max(best, alone, key=lambda t: t.score)
+        return best
 
     def _sizes(self, steps: int) -> list[int]:
         most = max(steps // ROWS_A_STATE, 1)
