@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -149,6 +148,8 @@ def to_local(times: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     """Dates and timestamps without nulls -> (days since 1970, units of the type since midnight), int64, by the clocks of their own zone."""
     kind, raw = times.type, np.concatenate([_whole(c) for c in times.chunks]) if times.num_chunks else np.zeros(0, np.int64)
     if pa.types.is_timestamp(kind) and kind.tz:
+        import pandas as pd
+
         clock = pd.DatetimeIndex(raw.view(f"datetime64[{kind.unit}]")).tz_localize("UTC").tz_convert(pa.lib.string_to_tzinfo(kind.tz)).tz_localize(None)
         raw = clock.as_unit(kind.unit).to_numpy().view(np.int64)
     return np.divmod(raw, units_a_day(kind))
@@ -158,6 +159,8 @@ def from_local(days: np.ndarray, since: np.ndarray, kind: pa.DataType) -> pa.Arr
     """And back; an hour that a change of the clocks leaves out becomes the next one, of one that comes twice the first is meant."""
     raw = days.astype(np.int64) * units_a_day(kind) + since.astype(np.int64)
     if pa.types.is_timestamp(kind) and kind.tz:
+        import pandas as pd
+
         clock = pd.DatetimeIndex(raw.view(f"datetime64[{kind.unit}]")).tz_localize(
             pa.lib.string_to_tzinfo(kind.tz), ambiguous=np.ones(len(raw), bool), nonexistent="shift_forward"
         )
