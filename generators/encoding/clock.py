@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 
 from generators.data import Column, Schema, Table, from_local, to_local, units_a_day
+from generators.encoding.days import Months, Weekdays, days_of
 from generators.encoding.numeric import Numeric
 from generators.encoding.scale import Scale
-from generators.encoding.weekdays import Weekdays
 from generators.layout import Field, after
 
 EQUAL = 1e-6  # of a distance, by which equal ones may differ
@@ -18,8 +18,8 @@ ENOUGH = 140  # steps from which days of the week are
 
 class Clock:
     """Time is counted in the steps of its lattice, or as it is where it has none; see Scale. Dates, and timestamps of steps that mostly come
-    on days of their own, are counted in days of the week on which steps come at all, by the clocks of their own zone; and every step
-    has a time of day, unless all have the same.
+    on days of their own, are counted in days of the week on which steps come at all, or in months if they come on one day of those, by the
+    clocks of their own zone; and every step has a time of day, unless all have the same.
 
     every: the distance of all steps, or None where it differs and `gap` has learned how
     hour:  has learned times of day, or None where that is `always`
@@ -29,7 +29,7 @@ class Clock:
         self.k = rare_below
         self.every: float | None = None
         self.gap: Numeric | None = None
-        self.days: Weekdays | None = None
+        self.days: Weekdays | Months | None = None
         self.hour: Numeric | None = None
         self.always = 0
 
@@ -40,7 +40,7 @@ class Clock:
             day, since = to_local(values)
             new = np.diff(day)[data.subjects[1:] == data.subjects[:-1]] > 0
             if len(data) >= ENOUGH and len(new) and new.mean() >= APART:
-                self.days = Weekdays.of(day)
+                self.days = days_of(day)
                 self.always = int(since[0])
                 if np.ptp(since):
                     self.hour = self._hours(data.schema).fit(pa.chunked_array([pa.array(since)]), data.subjects)
@@ -129,13 +129,14 @@ class Clock:
 
     def state(self) -> dict:
         return {
-            "scale": self.scale.state(), "days": self.days and self.days.open.tolist(), "always": self.always, "every": self.every,
+            "scale": self.scale.state(), "days": self.days and self.days.state(), "always": self.always, "every": self.every,
             "hour": self.hour and self.hour.state(), "gap": self.gap and self.gap.state(),
         }  # fmt: skip
 
     def restore(self, state: dict, schema: Schema) -> Clock:
         self.scale, self.every = Scale(schema.arrow.field(schema.time).type, **state["scale"]), state["every"]
-        self.days, self.always = None if state["days"] is None else Weekdays(state["days"]), state["always"]
+        self.days = state["days"] and (Months if "on" in state["days"] else Weekdays)(**state["days"])
+        self.always = state["always"]
         if state["hour"] is not None:
             self.hour = self._hours(schema).restore(state["hour"])
         if state["gap"] is not None:

@@ -1,4 +1,4 @@
-"""Weekdays: days on which something happens at all. Where nothing does on a Saturday or a Sunday, days are counted without them."""
+"""Days on which steps come: days of the week on which something happens at all, or one day of every month. Others are not counted."""
 
 from __future__ import annotations
 
@@ -46,3 +46,42 @@ class Weekdays:
         """Days since 1970, those on closed ones moved to any open one of the same week."""
         closed = ~np.isin(np.rint(days) % WEEK, self.open)
         return np.where(closed, days // WEEK * WEEK + rng.choice(self.open, len(days)), days) if closed.any() else days
+
+    def state(self) -> dict:
+        return {"open": self.open.tolist()}
+
+
+class Months:
+    """on: the day of the month on which all steps come, the last one of a month that has fewer."""
+
+    def __init__(self, on: int):
+        self.on = on
+
+    @classmethod
+    def of(cls, days: np.ndarray) -> Months | None:
+        """days (rows,): since 1970. None where steps come on several days of the month."""
+        dates = days.astype("datetime64[D]")
+        found = cls(int((dates - dates.astype("datetime64[M]")).astype(int).max()) + 1)
+        return found if (found.day(found.count(days)) == days).all() else None
+
+    def count(self, days: np.ndarray) -> np.ndarray:
+        """Days since 1970 -> months since then."""
+        return np.rint(days).astype(int).astype("datetime64[D]").astype("datetime64[M]").astype(int)
+
+    def day(self, count: np.ndarray) -> np.ndarray:
+        """And back."""
+        month = np.rint(count).astype(int).astype("datetime64[M]")
+        last = (month + 1).astype("datetime64[D]").astype(int) - 1
+        return np.minimum(month.astype("datetime64[D]").astype(int) + self.on - 1, last)
+
+    def settle(self, days: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Any day stands for its month."""
+        return days
+
+    def state(self) -> dict:
+        return {"on": self.on}
+
+
+def days_of(days: np.ndarray) -> Weekdays | Months:
+    """What suits these days since 1970, (rows,)."""
+    return Months.of(days) or Weekdays.of(days)

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from generators.data import from_local, to_local
+from generators.encoding.days import WEEK, Months, Weekdays
 from generators.encoding.series import SeriesEncoder
-from generators.encoding.weekdays import WEEK, Weekdays
 from generators.synthesizer import Synthesizer
 from pipelines import read
 from pipelines.gates import DEFAULTS, METRICS
@@ -68,6 +68,26 @@ def test_days_are_counted_there_and_back():
     assert np.isin(settled % WEEK, some.open).all() and (settled[np.isin(everyday % WEEK, some.open)] == held).all()
     assert Weekdays().count(everyday) is everyday and Weekdays().day(everyday) is everyday
     assert dt.date(1970, 1, 1).weekday() == 3  # day 0 is a Thursday
+
+
+@pytest.mark.parametrize("on", [1, 30, 31])
+@pytest.mark.parametrize("every", [1, 3, None])
+def test_what_is_told_once_a_month_is_told_on_that_day_of_the_month(on, every):
+    """Months have 28 to 31 days; the 29th and the 31st are the last day of those that are shorter."""
+    r = np.random.default_rng(0)
+    months = np.cumsum(np.c_[r.integers(480, 600, (100, 1)), r.integers(1, 5, (100, 7)) if every is None else np.full((100, 7), every)], 1)
+    told = Months(on)
+    days = told.day(months.reshape(-1))
+    assert (told.count(days) == months.reshape(-1)).all() and Months.of(days).on == on
+    data = longitudinal.of(
+        {"who": np.repeat(np.arange(100), 8), "when": pa.array(days.astype("datetime64[D]")).cast(pa.date32()), "x": r.normal(size=800)}, {"when": "datetime"}
+    )
+    model = Synthesizer("hmm", passes=2, states=3, seed=0).fit(data)
+    assert model.encoder.clock.every == every
+    made = to_local(model.sample(200).column("when"))[0]
+    assert (told.day(told.count(made)) == made).all()
+    assert every is None or (np.diff(told.count(made).reshape(-1, 8), axis=1) == every).all()
+    assert Months.of(np.r_[days, days[:1] + 1]) is None
 
 
 def test_windows_of_daily_prices_are_even_and_keep_the_weekend():
