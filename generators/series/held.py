@@ -10,10 +10,11 @@ On the use of mixture transition distribution models; A. Berchtold, A. Raftery; 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from generators.codes import Codes
-from generators.leaves import CHUNK, NEVER, Tables
+from generators.leaves import CHUNK, Tables
 from generators.series.chain import Packed
 
 
@@ -36,26 +37,26 @@ class Held(Tables):
         return [(*chunk, s, n) for chunk, s, n in zip(super().prepare(x), same.split(CHUNK), later.split(CHUNK), strict=True)]
 
     def _held(self, chunk: tuple[Tensor, ...]):
-        """For each block that may be kept: it, its rows that may have been, their codes, and k / ((1 - k) theta), (rows, K)."""
+        """For each block that may be kept: it, its rows that may have been, their codes, and log of k / ((1 - k) theta), (rows, K)."""
         codes, _, _, same, _ = chunk
         for b in self.held:
             k, rows = self.kept[b], same[:, b].nonzero()[:, 0]
             if k > 0 and len(rows):
                 code = codes[rows, b]
-                yield b, rows, code, k / (1 - k) * (-self.log_theta[code]).exp().clamp_max(1 / NEVER)
+                yield b, rows, code, torch.logit(k) - self.log_theta[code]
 
     def log_prob(self, chunk: tuple[Tensor, ...]) -> Tensor:
         """(m, K)."""
         out = super().log_prob(chunk) + chunk[4][:, None] * torch.log1p(-self.kept).sum()
         for _, rows, _, odds in self._held(chunk):
-            out.index_add_(0, rows, odds.log1p())
+            out.index_add_(0, rows, F.softplus(odds))
         return out
 
     def sums(self, chunk: tuple[Tensor, ...], r: Tensor) -> Tensor:
         """Responsibilities r (m, K) -> expected counts of what was drawn (V, K); below them, for each block, of what was kept; and of steps."""
         counts, kept = super().sums(chunk, r), r.new_zeros(len(self.kept), r.shape[1])
         for b, rows, code, odds in self._held(chunk):
-            held = r[rows] * (odds / (1 + odds))
+            held = r[rows] * odds.sigmoid()
             counts.index_add_(0, code, -held)
             kept[b] = held.sum(0)
         return torch.cat([counts, kept, (r * chunk[4][:, None]).sum(0)[None]])
