@@ -72,7 +72,7 @@ def pieces(train: Table, rng: np.random.Generator) -> Table:
 
 
 def mixture(train: Table, seed: int) -> Table | None:
-    """None where series are not of one length, or hold anything but numbers and perhaps one label that stays."""
+    """None where series are not of one length, or hold anything but numbers and perhaps one label that stays, or no label is frequent."""
     schema, steps = train.schema, int(train.lengths.max())
     moving = schema.changing()
     if (
@@ -91,6 +91,8 @@ def mixture(train: Table, seed: int) -> Table | None:
             gaussians = GaussianMixture(min(8, len(some) // 15), random_state=seed, reg_covar=1e-3).fit(turn.transform(some))
             made.append(turn.inverse_transform(gaussians.sample(len(some))[0]))
             told += [value] * len(some)
+    if not made:
+        return None
     made = np.concatenate(made).reshape(-1, steps, len(moving))
     whole = [pa.types.is_integer(schema.arrow.field(n).type) for n in moving]
     columns = {n: (made[:, :, i].round() if whole[i] else made[:, :, i]).reshape(-1) for i, n in enumerate(moving)}

@@ -146,26 +146,32 @@ class Table:
 
 def to_local(times: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     """Dates and timestamps without nulls -> (days since 1970, units of the type since midnight), int64, by the clocks of their own zone."""
-    kind, raw = times.type, np.concatenate([_whole(c) for c in times.chunks]) if times.num_chunks else np.zeros(0, np.int64)
-    if pa.types.is_timestamp(kind) and kind.tz:
-        import pandas as pd
-
-        clock = pd.DatetimeIndex(raw.view(f"datetime64[{kind.unit}]")).tz_localize("UTC").tz_convert(pa.lib.string_to_tzinfo(kind.tz)).tz_localize(None)
-        raw = clock.as_unit(kind.unit).to_numpy().view(np.int64)
-    return np.divmod(raw, units_a_day(kind))
+    raw = np.concatenate([_whole(c) for c in times.chunks]) if times.num_chunks else np.zeros(0, np.int64)
+    if pa.types.is_timestamp(times.type) and times.type.tz:
+        raw = _raw(_index(raw, times.type).tz_localize("UTC").tz_convert(pa.lib.string_to_tzinfo(times.type.tz)), times.type)
+    return np.divmod(raw, units_a_day(times.type))
 
 
 def from_local(days: np.ndarray, since: np.ndarray, kind: pa.DataType) -> pa.Array:
     """And back; an hour that a change of the clocks leaves out becomes the next one, of one that comes twice the first is meant."""
     raw = days.astype(np.int64) * units_a_day(kind) + since.astype(np.int64)
     if pa.types.is_timestamp(kind) and kind.tz:
-        import pandas as pd
-
-        clock = pd.DatetimeIndex(raw.view(f"datetime64[{kind.unit}]")).tz_localize(
-            pa.lib.string_to_tzinfo(kind.tz), ambiguous=np.ones(len(raw), bool), nonexistent="shift_forward"
-        )
-        raw = clock.tz_convert("UTC").tz_localize(None).as_unit(kind.unit).to_numpy().view(np.int64)
+        zone = pa.lib.string_to_tzinfo(kind.tz)
+        raw = _raw(_index(raw, kind).tz_localize(zone, ambiguous=np.ones(len(raw), bool), nonexistent="shift_forward").tz_convert("UTC"), kind)
     return pa.array(raw.astype(np.int32) if kind.bit_width == 32 else raw).view(kind)
+
+
+def _index(raw: np.ndarray, kind: pa.TimestampType) -> Any:
+    """Units of the type since 1970 as pandas has them; of the first and the last days of the calendar, which no zone may leave, those within."""
+    import pandas as pd
+
+    if kind.unit != "ns":  # whose calendar ends before
+        raw = raw.clip(*(np.array([day], f"datetime64[{kind.unit}]").view(np.int64)[0] for day in ("0001-01-03", "9999-12-29")))
+    return pd.DatetimeIndex(raw.view(f"datetime64[{kind.unit}]"))
+
+
+def _raw(index: Any, kind: pa.TimestampType) -> np.ndarray:
+    return index.tz_localize(None).as_unit(kind.unit).to_numpy().view(np.int64)
 
 
 def units_a_day(kind: pa.DataType) -> int:

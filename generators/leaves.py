@@ -99,7 +99,7 @@ class Tables(nn.Module):
                 c, p, n = counts[v, kk], prior[v, kk], total[b][kk]
                 s = STRENGTHS[:, None, None]
                 score[:, b] += (w * ((c + s * p).clamp_min(1e-30) / (n + s)).log()).sum((1, 2))
-        self.strength.copy_(STRENGTHS[score.argmax(0)])
+        self.strength.copy_(torch.where((score != 0).any(0), STRENGTHS[score.argmax(0)], self.strength))  # of what none holds, as it was
         if self.pure is not None:
             self.strength[self.pure] = 0.0
         self._set(counts, self._prior(counts))

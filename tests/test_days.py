@@ -14,6 +14,7 @@ import torch
 from generators.data import from_local, to_local
 from generators.encoding.days import WEEK, Months, Weekdays
 from generators.encoding.series import SeriesEncoder
+from generators.layout import Sequences
 from generators.synthesizer import Synthesizer
 from pipelines import read
 from pipelines.gates import DEFAULTS, METRICS
@@ -159,3 +160,31 @@ def test_steps_on_closed_days_or_at_other_hours_are_not_timed_as_the_real_ones(k
     assert wrong.value < least and wrong.details["each"]["day of the week"]["distance"] == pytest.approx(1 - wrong.value)
     if pa.types.is_timestamp(kind):
         assert judge(train, holdout, moved(0, 7)).details["each"]["time of day"]["distance"] == 1
+
+
+def test_times_of_a_subject_rise_even_where_they_lie_on_few_times_of_day():
+    """At noon and at midnight, now and then twice a day: one that is moved on may meet the next day's."""
+    r = np.random.default_rng(0)
+    halves = np.cumsum(np.c_[r.integers(0, 60, (80, 1)), np.where(r.random((80, 11)) < 0.08, 1, r.integers(2, 12, (80, 11)))], 1)
+    when = np.datetime64("2024-03-20") + (12 * halves.reshape(-1)).astype("timedelta64[h]")
+    local = pd.DatetimeIndex(when.astype("datetime64[s]")).tz_localize("Europe/Berlin")
+    data = longitudinal.of(
+        {"who": np.repeat(np.arange(80), 12), "when": pa.array(local, pa.timestamp("s", "Europe/Berlin")), "x": r.normal(size=960)}, {"when": "datetime"}
+    )
+    encoder = SeriesEncoder(5).fit(data, rng=rng(0))
+    assert encoder.clock.hour is not None and encoder.clock.state()["always"] == 0  # nobody's own time of day is kept
+    x = encoder.encode(data, rng=rng(1))
+    shuffled = Sequences(x.static, x.lengths, x.steps[torch.randperm(len(x.steps), generator=rng(2))])
+    made = encoder.decode(shuffled, rng=rng(3))
+    moments = made.column("when").cast(pa.int64()).to_numpy()
+    assert (np.diff(moments)[made.subjects[1:] == made.subjects[:-1]] > 0).all()
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("zone", ["America/New_York", "Pacific/Kiritimati"])
+def test_the_ends_of_the_calendar_are_no_trouble(unit, zone):
+    ends = ["1700-01-01", "2250-01-01"] if unit == "ns" else ["0001-01-01", "9999-12-31"]
+    times = pa.array(np.array(ends, f"datetime64[{unit}]"), pa.timestamp(unit)).view(pa.timestamp(unit, zone))
+    day, since = to_local(pa.chunked_array([times]))
+    apart = np.abs(from_local(day, since, times.type).view(pa.int64()).to_numpy() - times.view(pa.int64()).to_numpy())
+    assert (apart <= 3 * 86_400 * {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]).all()

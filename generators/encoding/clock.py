@@ -39,10 +39,11 @@ class Clock:
         if pa.types.is_date(values.type) or pa.types.is_timestamp(values.type):
             day, since = to_local(values)
             new = np.diff(day)[data.subjects[1:] == data.subjects[:-1]] > 0
-            if len(data) >= ENOUGH and len(new) and new.mean() >= APART:
+            if len(data) >= ENOUGH and len(new) and new.mean() >= APART and len(data.lengths) >= self.k:
                 self.days = days_of(day)
-                self.always = int(since[0])
-                if np.ptp(since):
+                if not np.ptp(since):
+                    self.always = int(since[0])
+                else:
                     self.hour = self._hours(data.schema).fit(pa.chunked_array([pa.array(since)]), data.subjects)
         gaps, later = self._gaps(data)
         gaps = gaps[later]
@@ -113,19 +114,19 @@ class Clock:
             return self.scale.to_arrow(moments, np.zeros(len(moments), dtype=bool))
         begin = self.days.count(self.days.settle(to_local(first)[0], rng))
         day = self.days.day(np.repeat(begin - total[start], lengths) + total)
-        since = np.full(len(day), self.always)
-        if self.hour is not None:
-            since = self.hour.decode(x[:, own:], rng, 0).to_numpy(zero_copy_only=False)
-            day, since = self._in_order(day, since, np.repeat(np.arange(len(lengths)), lengths))
-        return from_local(day, since, self.scale.type)
+        if self.hour is None:
+            return from_local(day, np.full(len(day), self.always), self.scale.type)
+        since = self.hour.decode(x[:, own:], rng, 0).to_numpy(zero_copy_only=False)
+        return self._in_order(day, since, np.repeat(np.arange(len(lengths)), lengths))
 
-    def _in_order(self, day: np.ndarray, since: np.ndarray, whose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Times of day of steps on the same day, sorted; those that are the same, moved on."""
-        since = since[np.lexsort((since, day, whose))].copy()
-        same = np.r_[False, (whose[1:] == whose[:-1]) & (day[1:] == day[:-1])]
-        while (late := np.r_[False, since[1:] <= since[:-1]] & same).any():
-            since[late] = since[np.flatnonzero(late) - 1] + max(self.hour.scale.step, 1)
-        return day, since
+    def _in_order(self, day: np.ndarray, since: np.ndarray, whose: np.ndarray) -> pa.Array:
+        """Steps at these times of day, sorted within a day; those that are not later than the one before, moved on."""
+        kind = self.scale.type
+        times = from_local(day, since[np.lexsort((since, day, whose))], kind)
+        raw, same = times.view(pa.int64()).to_numpy(zero_copy_only=False).copy(), np.r_[False, whose[1:] == whose[:-1]]
+        while (late := np.r_[False, raw[1:] <= raw[:-1]] & same).any():
+            raw[late] = raw[np.flatnonzero(late) - 1] + max(self.hour.scale.step, 1)
+        return pa.array(raw).view(kind)
 
     def state(self) -> dict:
         return {

@@ -33,7 +33,9 @@ class Held(Tables):
         """As Tables do, and (m, B) whether a block may have been kept, and (m,) whether a step has one before it."""
         width = len(self.codes.layout)
         later, codes = x[:, -1] == 0, self.codes.encode(x)
-        same = (codes == self.codes.encode(x[:, -1 - width : -1])) & (codes < self.codes.size) & later[:, None]
+        may = torch.zeros(len(self.codes.blocks), dtype=torch.bool)
+        may[self.held] = True
+        same = (codes == self.codes.encode(x[:, -1 - width : -1])) & (codes < self.codes.size) & later[:, None] & may
         return [(*chunk, s, n) for chunk, s, n in zip(super().prepare(x), same.split(CHUNK), later.split(CHUNK), strict=True)]
 
     def _held(self, chunk: tuple[Tensor, ...]):
