@@ -97,10 +97,6 @@ class SeriesLayout:
         """Steps."""
         return max(high for _, high in self.spans)
 
-    def span(self, lengths: Tensor) -> Tensor:
-        """Into which span each number of steps (n,) falls, or which is next to it."""
-        return torch.bucketize(lengths, torch.tensor([high for _, high in self.spans])).clamp_max(len(self.spans) - 1)
-
 
 @dataclass(frozen=True)
 class Sequences:

@@ -24,7 +24,7 @@ PART = 50_000  # rows that are drawn at a time
 HELD_OUT = 0.1  # share of the subjects on which a generator decides when to stop,
 FEW = 2000  # and twice that where there are no more subjects than this
 TRIED = 200  # rows that are drawn to see whether a request can be met
-FORMAT = 3
+FORMAT = 2
 
 
 class Synthesizer:

@@ -43,7 +43,6 @@ RANK = {
     "series.windows": 1,
     "series.margins": 1,
     "series.held": 1.6,
-    "series.lengths": 1.6,
     "series.holds": 1,
     "series.regression": 1.6,
     "series.ties": 1.5,

@@ -65,7 +65,8 @@ class SeriesEncoder:
 
     def encode(self, data: Table, *, rng: torch.Generator) -> Sequences:
         lengths = torch.from_numpy(data.lengths)
-        static = [self.layout.span(lengths)[:, None].float(), self.static.encode(self._people(data), rng=rng), torch.from_numpy(self.absence.encode(data))]
+        held = torch.bucketize(lengths, torch.tensor([high for _, high in self.spans])).clamp_max(len(self.spans) - 1)  # the last: and more
+        static = [held[:, None].float(), self.static.encode(self._people(data), rng=rng), torch.from_numpy(self.absence.encode(data))]
         steps = [torch.from_numpy(self.clock.encode(data, numpy_stream(rng))), self.step.encode(self._steps(data), rng=rng)]
         x = Sequences(torch.cat(static, 1), lengths, torch.cat(steps, 1))
         most = self.layout.longest

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from generators.base import Density
 from generators.layout import Given, Sequences, SeriesLayout
 from generators.series.autoregressive import Recurrent
-from generators.series.lengths import Lengths
 
 
 class Panel(nn.Module):
@@ -24,13 +23,12 @@ class Panel(nn.Module):
 
     def __init__(self, layout: SeriesLayout, static: nn.Module, steps: nn.Module):
         super().__init__()
-        self.layout, self.static, self.steps, self.lengths = layout, static, steps, Lengths(layout)
+        self.layout, self.static, self.steps = layout, static, steps
 
     def fit(
         self, x: Sequences, held_out: Sequences, *, rng: torch.Generator, log: Callable[[str], None] = lambda line: None, checkpoint: Path | None = None
     ) -> Panel:
         own = lambda line: log(f"what stays, {line}")  # noqa: E731
-        self.lengths.fit(torch.cat([x.lengths, held_out.lengths]))
         self.static.fit(x.static, held_out.static, rng=rng, log=own, checkpoint=checkpoint and checkpoint.with_name(f"{checkpoint.name}.static"))
         self.steps.fit(x, held_out, rng=rng, log=log, checkpoint=checkpoint)
         return self
@@ -39,8 +37,8 @@ class Panel(nn.Module):
     def sample(self, n: int, given: Given | None = None, *, rng: torch.Generator) -> Sequences:
         """n series. Raises ValueError where what is given has no probability."""
         static = self.static.sample(n, given, rng=rng)
-        lengths = self.lengths.sample(static[:, 0].long(), rng)
-        static[:, 0] = self.layout.span(lengths)
+        low, high = torch.tensor(self.layout.spans)[static[:, 0].long()].unbind(1)
+        lengths = low + (torch.rand(n, generator=rng, dtype=torch.double) * (high - low + 1)).long()
         return Sequences(static, lengths, self.steps.sample(static, lengths, rng=rng))
 
     @torch.no_grad()
@@ -54,16 +52,11 @@ class Panel(nn.Module):
         return Sequences(x.static, x.lengths, self.steps.sample(x.static, x.lengths, rng=rng, so_far=x.steps, after=after))
 
     def log_prob(self, x: Sequences) -> Tensor:
-        """(n,) nats. Raises TypeError where a part is no density."""
+        """(n,) nats; a number of steps within its span counts as likely as the others. Raises TypeError where a part is no density."""
         if not (isinstance(self.static, Density) and isinstance(self.steps, Density)):
             raise TypeError(f"{type(self.static).__name__} with {type(self.steps).__name__} says nothing of how likely a series is")
-        near = self.lengths.log_prob(x.lengths)
-        for span, likely in enumerate(near):  # in which a series may have been drawn
-            drawn = x.static.clone()
-            drawn[:, 0] = span
-            can = likely.isfinite()
-            likely[can] += self.static.log_prob(drawn[can]).double()
-        return near.logsumexp(0).float() + self.steps.log_prob(x)
+        wide = torch.tensor([high - low + 1 for low, high in self.layout.spans])[x.static[:, 0].long()]
+        return self.static.log_prob(x.static) - wide.log() + self.steps.log_prob(x)
 
     @property
     def curve(self) -> list[dict]:
@@ -84,10 +77,9 @@ class Panel(nn.Module):
 
     def structure(self) -> dict:
         """What `restore` needs beside the tensors of the state."""
-        return {"lengths": self.lengths.state(), "static": self.static.structure(), "steps": self.steps.structure()}
+        return {"static": self.static.structure(), "steps": self.steps.structure()}
 
     def restore(self, structure: dict, tensors: dict[str, Tensor]) -> Panel:
-        self.lengths.restore(structure["lengths"])
         for name in ("static", "steps"):
             own = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
             getattr(self, name).restore(structure[name], own)
