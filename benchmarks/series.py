@@ -43,7 +43,7 @@ DATA = {
     "stocks": Source("series", "stocks.csv", None, None, {}, None, 24, 1),
 }
 PEER = "sdv-par"
-MANY = 2000  # series that are drawn to see how what stays goes with what changes
+MANY = 8000  # series that are drawn to see how what stays goes with what changes
 
 
 def halves(source: Source, data: Path, seed: int) -> tuple[Table, Table]:
