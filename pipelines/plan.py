@@ -13,6 +13,7 @@ from pipelines.publish import writable
 from privacy.membership import ROWS, SUBJECTS
 from validation.features import SLOTS, flat
 from validation.resampling import MOST, too_few
+from validation.summary import apart
 
 BASE_MB = 590  # what Python, torch, scikit-learn and Great Expectations take
 JUDGES_MB, JUDGED = 300, 15_000  # what judges take, and of how many rows or more
@@ -51,7 +52,7 @@ def plan(entry: Entry) -> str:
     judged = 1e6 * JUDGES_MB * min(rows / JUDGED, 1) + CELL * rows * columns + SPACE * _dimensions(train) * min(max(sizes), ROWS)
     memory = BASE_MB + (2 * (train.values.nbytes + holdout.values.nbytes) + max(held, judged)) / 1e6
     seconds = BASE_S + fitting + columns * (CELL_S * sum(sizes) + JUDGED_S * sum(min(n, MOST) for n in sizes))
-    few = too_few(train, holdout, train, SUBJECTS) if "privacy.membership" in wanted else None
+    few = too_few(apart(train), apart(holdout), train, SUBJECTS) if "privacy.membership" in wanted else None
     lines = [
         f"{entry.name}: {entry.source.kind} {entry.source.location}",
         f"  rows       {len(train)} to learn from, {len(holdout)} held out, {rows} to publish",

@@ -39,10 +39,13 @@ def timed(values: pa.Table, time: str | None) -> None:
 
 
 def _is_date(value: str) -> bool:
-    try:
-        return pa.scalar(value).cast(pa.timestamp("us")) is not None
-    except pa.ArrowException:
-        return False
+    """With a zone or without."""
+    for zone in (None, "UTC"):
+        try:
+            return pa.scalar(value).cast(pa.timestamp("us", zone)) is not None
+        except pa.ArrowException:
+            continue
+    return False
 
 
 def _is_number(value: str) -> bool:
@@ -95,7 +98,8 @@ def label(table: Table) -> None:
 
 def windows(values: pa.Table, window: int, stride: int, time: str | None) -> tuple[pa.Table, str]:
     """One long series cut into pieces that may overlap, and the name of its time: WINDOW says which piece a row is of, STEP where in it,
-    if the source says no time. Raises DataError for a series that is shorter, or not regular."""
+    if the source says no time. Raises DataError for a series that is shorter, or has two rows at one time; distances are taken as they come
+    (prices have weekends)."""
     if time is not None:
         values = values.sort_by(time)
         _regular(values.column(time), time)

@@ -7,8 +7,8 @@ from validation import lazily
 
 JUDGES = {
     "privacy.copies": lazily("privacy.copies:copies", by_subject=True),
-    "privacy.membership": lazily("privacy.membership:membership", by_subject=True),
-    "privacy.attribute": lazily("privacy.attribute:attribute", by_subject=True),
+    "privacy.membership": lazily("privacy.membership:membership", by_subject=True, alone=True),
+    "privacy.attribute": lazily("privacy.attribute:attribute", by_subject=True, alone=True),
     "privacy.rare": lazily("privacy.rare:rare"),
     "privacy.passages": lazily("privacy.passages:passages"),
     "privacy.disclosure": lazily("privacy.verbatim:disclosure"),

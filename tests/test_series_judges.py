@@ -5,12 +5,15 @@ from dataclasses import replace
 
 import longitudinal
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
 from generators.data import DataError, Table
+from pipelines import read
 from pipelines.gates import DEFAULTS, METRICS, gates, past
+from pipelines.series import by_calendar
 from validation import OF_SERIES
 from validation.series import autocorrelations
 from validation.summary import Summary
@@ -158,6 +161,28 @@ def test_a_rare_event_is_caught():
     told[fresh.subjects == 3] = "transplanted twice"
     assert METRICS["privacy.rare"](put(train, "stage", words), holdout, renamed(put(fresh, "stage", told))).value >= 1
     assert METRICS["privacy.rare"](put(train, "stage", words), holdout, renamed(fresh)).value == 0
+
+
+def wandering(seed: int, rows: int = 6000, stride: int = 1) -> list[Table]:
+    """(train, holdout) windows of ten rows of two numbers that forget what they were."""
+    stream, x = np.random.default_rng(seed), np.zeros((rows, 2))
+    for i in range(1, rows):
+        x[i] = 0.8 * x[i - 1] + stream.normal(size=2)
+    return by_calendar(read(pd.DataFrame(x, columns=["a", "b"]), window=10, stride=stride), 0.4, 10, stride)
+
+
+@pytest.mark.parametrize("stride", [1, 10])
+def test_windows_that_overlap_are_no_strangers_to_each_other(stride):
+    """A series that never saw the source is nobody's, and the source's own windows are."""
+    judge, found = METRICS["privacy.membership"], []
+    for seed in range(4):
+        train, holdout = wandering(seed, stride=stride)
+        fresh = judge(train, holdout, wandering(seed + 50, stride=stride)[0], seed=seed)
+        assert fresh.power is None
+        found.append(fresh.value)
+    assert np.mean(found) < 0.08 and judge(train, holdout, train).value > 0.9
+    short = wandering(0, 1500, stride)
+    assert "windows that do not overlap, 100 are needed" in judge(*short, short[0]).power
 
 
 def test_every_judge_takes_series_and_says_nothing_of_a_person():

@@ -77,6 +77,7 @@ def endless():
 BAD = [
     ("two rows at one time", lambda t: pa.concat_tables([t, t.slice(0, 3)]), {}, "time: 3 rows stand at the same time 'visit'"),
     ("a time that does not parse", lambda t: long_table(visit=["2020-01-01"] * (len(t) - 2) + ["soon", "later"]), {}, "'visit' is text, of which 2 of"),
+    ("times with a zone and without", lambda t: long_table(visit=["2020-01-01", *["2020-01-01T00:00:00Z"] * (len(t) - 1)]), {}, "'visit' holds times as text"),
     ("a time that is not there", lambda t: long_table(**with_nulls("visit", 4)), {}, "'visit' is empty in 4 of"),
     ("a subject that is not there", lambda t: long_table(**with_nulls("patient", 2)), {}, "subject: column 'patient' is empty in 2 rows"),
     ("no such time", lambda t: t, {"time": "day"}, "time: no column 'day'; the columns are patient"),

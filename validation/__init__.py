@@ -7,16 +7,17 @@ some look at steps, others at one row for each subject (summary.py), and some ju
 from importlib import import_module
 
 
-def lazily(path: str, by_subject: bool = False):
-    """The judge at `module:function`, imported when it is first called. by_subject: of series it sees one row for each subject.
-    more: what a judge of one's own is told beside (`fidelity.condition`: given)."""
+def lazily(path: str, by_subject: bool = False, alone: bool = False):
+    """The judge at `module:function`, imported when it is first called. by_subject: of series it sees one row for each subject; alone: and
+    of real windows only those that do not overlap. more: what a judge of one's own is told beside (`fidelity.condition`: given)."""
     module, function = path.split(":")
 
     def judge(train, holdout, synthetic, *, seed=0, rare_below=10, **more):
         if by_subject and train.schema.time:
-            from validation.summary import Summary
+            from validation.summary import Summary, apart
 
             see = Summary.of(train)
+            train, holdout = (apart(train), apart(holdout)) if alone else (train, holdout)
             train, holdout, synthetic = see.table(train), see.table(holdout), see.table(synthetic)
         return getattr(import_module(module), function)(train, holdout, synthetic, seed=seed, rare_below=rare_below, **more)
 

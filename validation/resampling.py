@@ -101,7 +101,11 @@ def too_few(train: Table, holdout: Table, synthetic: Table, least: int = LEAST) 
         if count(table) < least:
             real = count(train) + count(holdout)
             would = f", holdout: {math.ceil(100 * least / real + 0.5) / 100} gives so many" if name == "holdout" and real >= 2 * least else ""
-            if name != "synthetic" and table.schema.subject and "stride" in table.schema[table.schema.subject].options:
+            window = table.schema[table.schema.subject].options if table.schema.subject else {}
+            if window.get("apart"):
+                would = "a longer series or a smaller window: has more; of what is nobody's, like prices, lift the gate (null)"
+                return f"{name} has {count(table)} windows that do not overlap, {least} are needed: {would}"
+            if name != "synthetic" and "stride" in window:
                 would = ", a smaller window: or stride: makes more windows"  # some stand across the border and are lost
             return f"{name} has {count(table)} subjects, {least} are needed{would}"
     return None

@@ -9,7 +9,7 @@ no give-away of itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -40,10 +40,10 @@ class Summary:
         return cls(steps)
 
     def table(self, series: Table) -> Table:
-        """One row for each subject."""
+        """One row for each subject; windows keep their number."""
         schema, first = series.schema, np.cumsum(series.lengths) - series.lengths
-        kept = series.take(first)
-        columns = [(schema[n], schema.arrow.field(n), kept.column(n).combine_chunks()) for n in schema.static]
+        kept, subject = series.take(first), schema.subject if _stride(series) else None
+        columns = [(schema[n], schema.arrow.field(n), kept.column(n).combine_chunks()) for n in [subject] * bool(subject) + list(schema.static)]
         for name, values in _figures(series).items():
             if name in self.step:
                 values = np.round(np.round(values / self.step[name]) * self.step[name], 12)
@@ -52,7 +52,25 @@ class Summary:
             columns.append((Column(name, "category"), pa.field(name, pa.large_string()), values))
         arrow = pa.schema([field for _, field, _ in columns])
         target = schema.target if schema.target in schema.static else None
-        return Table(pa.Table.from_arrays([v for _, _, v in columns], schema=arrow), Schema(arrow, tuple(c for c, _, _ in columns), target=target))
+        return Table(pa.Table.from_arrays([v for _, _, v in columns], schema=arrow), Schema(arrow, tuple(c for c, _, _ in columns), subject, target))
+
+
+def _stride(series: Table) -> int | None:
+    """Of windows of one long series, how far they are from each other."""
+    subject = series.schema.subject
+    return series.schema[subject].options.get("stride") if subject else None
+
+
+def apart(series: Table) -> Table:
+    """Of windows of one long series those that do not overlap, since others are no strangers to each other; other series as they are."""
+    stride = _stride(series)
+    if stride is None or not len(series):
+        return series
+    every = -(-int(series.lengths[0]) // stride)
+    number = numbers(series, series.schema.subject)
+    own = Column(series.schema.subject, "id", {"stride": every * stride, "apart": True})
+    columns = tuple(own if c.name == own.name else c for c in series.schema.columns)
+    return Table(series.take((number - number.min()) % every == 0).values, replace(series.schema, columns=columns))
 
 
 _SHARES = (": missing", ": crossings", ": changes", *(f": lag {lag}" for lag in LAGS))
