@@ -1,7 +1,8 @@
 """The nouns of a dataset: Column, Schema and Table. Everything else in the house passes these around.
 
 A Table is Arrow values and what is known about them. It is frozen: every step makes a new one. Series are a Table too, whose
-schema names a time: a row for each step, those of a subject together and in order of time.
+schema names a time: a row for each step, those of a subject together and in order of time. Images are a Table with one column of
+kind image, whose values are the pixels as they stand in memory: fixed-size binary, row by row, channels last, 8 or 16 bits each.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-LEARNED = ("numeric", "category", "boolean", "datetime")
+LEARNED = ("numeric", "category", "boolean", "datetime", "image")
 INVENTED = ("id", "pii", "text")
 KINDS = (*LEARNED, *INVENTED, "drop")
 
@@ -63,6 +64,11 @@ class Schema:
 
     def __getitem__(self, name: str) -> Column:
         return self.columns[self.arrow.names.index(name)]
+
+    @property
+    def image(self) -> Column | None:
+        """Of images, the column that holds them."""
+        return next((c for c in self.columns if c.kind == "image"), None)
 
     def kinds(self, *kinds: str) -> list[str]:
         """Names of the columns of these kinds, in order."""
@@ -142,6 +148,33 @@ class Table:
         orphan = numbers < 0
         numbers[orphan] = numbers.max(initial=-1) + 1 + np.arange(orphan.sum())
         return numbers
+
+
+def image_column(name: str, pixels: np.ndarray) -> tuple[Column, pa.Array]:
+    """Pixels (n, height, width) or (n, height, width, channels), uint8 or uint16, as a column of a Table and its values."""
+    if pixels.dtype not in (np.uint8, np.uint16) or pixels.ndim not in (3, 4):
+        raise DataError(f"column {name!r}: found pixels of type {pixels.dtype} with {pixels.ndim} dimensions, expected uint8 or uint16 with 3 or 4")
+    pixels = pixels[..., None] if pixels.ndim == 3 else pixels
+    n, height, width, channels = pixels.shape
+    if channels not in (1, 3):
+        raise DataError(f"column {name!r}: found {channels} channels, expected 1 (grey) or 3 (red, green, blue)")
+    options = {"height": height, "width": width, "channels": channels, "bits": 8 * pixels.dtype.itemsize}
+    size = height * width * channels * pixels.dtype.itemsize
+    raw = pa.py_buffer(np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("<"), copy=False)))
+    return Column(name, "image", options), pa.Array.from_buffers(pa.binary(size), n, [None, raw])
+
+
+def pixels_of(table: Table) -> np.ndarray:
+    """Pixels of a Table of images, (n, height, width, channels) uint8 or uint16."""
+    column = table.schema.image
+    options = column.options
+    shape, kind = (options["height"], options["width"], options["channels"]), np.dtype(f"<u{options['bits'] // 8}")
+    chunks = []
+    for chunk in table.column(column.name).chunks:
+        size = chunk.type.byte_width
+        raw = np.frombuffer(chunk.buffers()[1], np.uint8)[chunk.offset * size : (chunk.offset + len(chunk)) * size]
+        chunks.append(raw.view(kind).reshape(-1, *shape))
+    return np.concatenate(chunks) if chunks else np.zeros((0, *shape), kind)
 
 
 def to_local(times: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,11 +3,12 @@
 A row of a table is a vector of fields, x (n, fields) float32. A field is continuous, a number on a scale where the
 training data are about standard normal; or one-of-k, held as its index 0 .. k - 1. Nothing is ever NaN.
 
-A series is what stays, a row of fields, and steps, each a row of fields too.
+A series is what stays, a row of fields, and steps, each a row of fields too. A picture is pixels, and a row of fields beside them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
@@ -131,3 +132,46 @@ def positions(lengths: Tensor, which: Tensor) -> Tensor:
 def moments(lengths: Tensor) -> Tensor:
     """lengths (n,) -> of every step its number within its series, 0, 1, ..., (sum of lengths,)."""
     return torch.arange(int(lengths.sum()), device=lengths.device) - torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
+
+
+@dataclass(frozen=True)
+class ImageLayout:
+    """static: fields of what is known beside a picture, its label among them
+    shape:  (channels, height, width)
+    levels: that a pixel can have: 256, or 65,536
+    """
+
+    static: Layout
+    shape: tuple[int, int, int]
+    levels: int = 256
+
+    def __len__(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """n pictures: static (n, fields), and pixels (n, channels, height, width), whole numbers from 0."""
+
+    static: Tensor
+    pixels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, which: Tensor) -> Pictures:
+        """Those at these positions, (m,) int64, or where this mask is true, (n,) bool."""
+        return Pictures(self.static[which], self.pixels[which])
+
+    def to(self, where: torch.device) -> Pictures:
+        return Pictures(self.static.to(where), self.pixels.to(where))
+
+
+def shades(pixels: Tensor, levels: int) -> Tensor:
+    """Pixels as numbers within -1 and 1, the middle of each level."""
+    return (pixels.float() + 0.5) * (2 / levels) - 1
+
+
+def levelled(shades: Tensor, levels: int) -> Tensor:
+    """And back, to the nearest level: (…) uint8, or int32 where there are more than 256."""
+    return ((shades + 1) * (levels / 2)).floor().clamp(0, levels - 1).to(torch.uint8 if levels <= 256 else torch.int32)

@@ -8,6 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from generators.codes import Codes
+from generators.layout import Layout
+
+BINS = 16  # of a number that a condition holds
+
 
 class AnyOrder(nn.Module):
     """For every field j a hidden state that knows the fields which j sees, and no other, whatever their order.
@@ -88,3 +93,16 @@ class Residual(nn.Module):
 def log_mixture(z: Tensor, weight: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
     """log of sum_m weight_m N(z; mean_m, exp(scale_m)), up to a constant, (n,). weight (n or 1, modes) in logarithms."""
     return (weight + (-0.5 * ((z[:, None] - mean) * (-scale).exp()) ** 2 - scale).sum(2)).logsumexp(1)
+
+
+class Stays(nn.Module):
+    """What stays of a subject, or stands beside a picture, as a vector: static (n, fields) -> (n, width)."""
+
+    def __init__(self, layout: Layout, width: int):
+        super().__init__()
+        self.codes = Codes.single(layout, BINS)
+        self.vectors = nn.EmbeddingBag(self.codes.size + 2, width, mode="sum")
+        nn.init.normal_(self.vectors.weight, std=0.1)
+
+    def forward(self, static: Tensor) -> Tensor:
+        return self.vectors(self.codes.encode(static))

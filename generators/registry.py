@@ -6,6 +6,8 @@ from generators.diffusion import Diffusion
 from generators.flow import Flow
 from generators.gan import GAN
 from generators.gmm import GMM
+from generators.images.diffusion import Denoiser
+from generators.images.gmm import PictureMixture
 from generators.series.autoregressive import Recurrent
 from generators.series.diffusion import Denoised
 from generators.series.gan import Adversarial
@@ -18,3 +20,6 @@ FAMILIES = {"gmm": GMM, "autoregressive": Autoregressive, "flow": Flow, "vae": V
 
 # what says the steps of series, given what stays
 OF_SERIES = {"gmm": WindowMixture, "hmm": HMM, "autoregressive": Recurrent, "vae": Latent, "gan": Adversarial, "diffusion": Denoised}
+
+# what says the pixels of images, given what stands beside them
+OF_IMAGES = {"gmm": PictureMixture, "diffusion": Denoiser}

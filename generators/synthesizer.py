@@ -14,17 +14,21 @@ import numpy as np
 import torch
 
 from generators.data import DataError, Schema, Table
+from generators.encoding.image import ImageEncoder
 from generators.encoding.series import SeriesEncoder
 from generators.encoding.table import TableEncoder
-from generators.layout import Given, Layout, Sequences, SeriesLayout
-from generators.registry import FAMILIES, OF_SERIES
+from generators.images.album import Album
+from generators.layout import Given, ImageLayout, Layout, Sequences, SeriesLayout
+from generators.registry import FAMILIES, OF_IMAGES, OF_SERIES
 from generators.series.panel import Panel
 
 PART = 50_000  # rows that are drawn at a time
 HELD_OUT = 0.1  # share of the subjects on which a generator decides when to stop,
 FEW = 2000  # and twice that where there are no more subjects than this
 TRIED = 200  # rows that are drawn to see whether a request can be met
-FORMAT = 2
+PIXELS = 2**26  # of the images of a part, at most
+FORMAT = 3
+ENCODERS = {encoder.modality: encoder for encoder in (TableEncoder, SeriesEncoder, ImageEncoder)}
 
 
 class Synthesizer:
@@ -35,7 +39,7 @@ class Synthesizer:
     """
 
     def __init__(self, family: str = "gmm", *, rare_below: int = 10, seed: int = 0, **arguments: Any):
-        known = list(dict.fromkeys([*FAMILIES, *OF_SERIES]))
+        known = list(dict.fromkeys([*FAMILIES, *OF_SERIES, *OF_IMAGES]))
         if family not in known:
             raise DataError(f"generator: unknown family {family!r}, expected one of {', '.join(known)}")
         self.family, self.arguments, self.seed, self.rare_below = family, arguments, seed, rare_below
@@ -54,7 +58,7 @@ class Synthesizer:
             raise DataError("no column is learned: every one is of kind id, pii or text; expected at least one numeric, category, boolean or datetime column")
         x = self.encoder.encode(data, rng=rng)
         held = torch.randperm(count, generator=rng) < HELD_OUT * (1 + (count <= FEW)) * count
-        held = held if isinstance(x, Sequences) else held[torch.from_numpy(data.subjects)]
+        held = held if isinstance(x, Sequences) else held[torch.from_numpy(data.subjects)]  # a row, or an image
         self.generator = build(self.family, self.encoder.layout, self.arguments)
         self.generator.fit(x[~held], x[held], rng=rng, log=log, checkpoint=checkpoint)
         return self
@@ -74,8 +78,10 @@ class Synthesizer:
 
     @property
     def each(self) -> int:
-        """Rows, or series, of a part."""
+        """Rows, series or images of a part."""
         layout = self.encoder.layout
+        if isinstance(layout, ImageLayout):
+            return min(max(PIXELS // len(layout), 1), PART)
         return max(PART // layout.longest, 1) if isinstance(layout, SeriesLayout) else PART
 
     def part(self, i: int, rows: int, *, where: Mapping[str, Any] | None = None, balance: str | None = None, seed: int | None = None) -> Table:
@@ -161,7 +167,7 @@ class Synthesizer:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         state = {
-            "format": FORMAT, "family": self.family, "arguments": self.arguments, "seed": self.seed,
+            "format": FORMAT, "modality": self.encoder.modality, "family": self.family, "arguments": self.arguments, "seed": self.seed,
             "encoder": self.encoder.state(), "structure": self.generator.structure(),
         }  # fmt: skip
         (folder / "model.json").write_text(json.dumps(state, sort_keys=True))
@@ -179,7 +185,7 @@ class Synthesizer:
             if state.get("format") != FORMAT:
                 raise DataError(f"{folder}: model of format {state.get('format')}, expected {FORMAT}; fit it again with this version")
             self = cls(state["family"], rare_below=state["encoder"]["rare_below"], seed=state["seed"], **state["arguments"])
-            self.encoder = (SeriesEncoder if "step" in state["encoder"] else TableEncoder).restore(state["encoder"])
+            self.encoder = ENCODERS[state["modality"]].restore(state["encoder"])
             self.generator = build(self.family, self.encoder.layout, self.arguments)
         with _whole(weights):
             self.generator.restore(state["structure"], load_file(weights))
@@ -197,28 +203,31 @@ def _whole(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: truncated or damaged ({type(error).__name__}), expected what was saved; fit the model again") from None
 
 
-def encoder_of(schema: Schema) -> type[SeriesEncoder] | type[TableEncoder]:
+def encoder_of(schema: Schema) -> type[SeriesEncoder] | type[TableEncoder] | type[ImageEncoder]:
     """What encodes data of this schema."""
-    return SeriesEncoder if schema.time else TableEncoder
+    return ENCODERS["series" if schema.time else "images" if schema.image else "table"]
 
 
-def build(family: str, layout: Layout | SeriesLayout, arguments: Mapping[str, Any]) -> Any:
+# what data of a layout are called, which families generate them, and what joins a family with one that says what stays
+BUILT = {Layout: ("tables", FAMILIES, None), SeriesLayout: ("series", OF_SERIES, Panel), ImageLayout: ("images", OF_IMAGES, Album)}
+
+
+def build(family: str, layout: Layout | SeriesLayout | ImageLayout, arguments: Mapping[str, Any]) -> Any:
     """A generator of this family. Raises DataError where its constructor refuses an argument, or the family is for other data.
 
-    Of series, `static:` among the arguments is the family that says what stays: without it `autoregressive`, which follows few rows best,
-    or `gmm` where nothing stays but how long a series is."""
-    series = isinstance(layout, SeriesLayout)
-    families = OF_SERIES if series else FAMILIES
+    Of series and images, `static:` among the arguments is the family that says what stays, or what stands beside a picture: without it
+    `autoregressive`, which follows few rows best, or `gmm` where there is nothing of the kind."""
+    what, families, joint = BUILT[type(layout)]
     if family not in families:
-        raise DataError(f"generator: {family} does not generate {'series' if series else 'tables'}, expected one of {', '.join(families)}")
+        raise DataError(f"generator: {family} does not generate {what}, expected one of {', '.join(families)}")
     own = dict(arguments)
     try:
-        if not series:
-            return FAMILIES[family](layout, **own)
+        if joint is None:
+            return families[family](layout, **own)
         static = own.pop("static", "autoregressive" if len(layout.static) > 1 else "gmm")
         if static not in FAMILIES:
             raise ValueError(f"static: unknown family {static!r}, expected one of {', '.join(FAMILIES)}")
-        return Panel(layout, FAMILIES[static](layout.static), OF_SERIES[family](layout, **own))
+        return joint(layout, FAMILIES[static](layout.static), families[family](layout, **own))
     except (TypeError, ValueError) as problem:
         raise DataError(f"generator.{family}: {problem}") from None
 

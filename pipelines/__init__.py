@@ -12,6 +12,7 @@ def read(source: Any, **options: Any):
     """A Table from a path, glob, folder, URL, scikit-learn dataset or a pandas DataFrame.
 
     options: target, subject, columns ({name: {kind: ...}}) as in flows.yaml; of series also subject and time, or window (steps) and stride.
+    For images, of a .npz, a folder or Parquet: images=True, and label (the column, or what to call that of the classes) and size if wanted.
     Raises DataError for what cannot be read so.
     """
     from pathlib import Path
@@ -20,7 +21,9 @@ def read(source: Any, **options: Any):
     from pipelines.config import Source
 
     sources.check(options)
-
+    if options.pop("images", False):
+        options["target"] = options.pop("label", None)
+        return sources.load(Source("images", str(source), **options), root=Path())
     if hasattr(source, "columns") and hasattr(source, "dtypes"):
         import pyarrow as pa
 

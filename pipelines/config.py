@@ -20,10 +20,11 @@ __all__ = ["Entry", "Sample", "Schedule", "Source", "load", "load_entry", "names
 
 @dataclass(frozen=True)
 class Source:
-    """Where rows come from. `kind` is "table" or "series" (a path, glob, folder or URL), or "dataset" (a name within scikit-learn).
+    """Where rows come from. `kind` is "table", "series" or "images" (a path, glob, folder or URL), or "dataset" (a name within scikit-learn).
 
     time: of series, the column that says when a step is; window, stride: steps of the pieces that one long series is cut
     into, and from the start of one to that of the next
+    size: of images, (height, width) to which all are brought. Their label is the target
     """
 
     kind: str
@@ -34,6 +35,7 @@ class Source:
     time: str | None = None
     window: int | None = None
     stride: int | None = None
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def _entry(path: Path, name: Any, raw: Any) -> Entry:
 
 
 def _source(raw: Any, where: str, **sheet) -> Source:
-    found = mapping(raw, where, {"table": text, "dataset": _dataset, "series": text, **sheet}, hint="images do not exist yet")
+    found = mapping(raw, where, {"table": text, "dataset": _dataset, "series": text, **sheet}, hint="images are for notebooks so far, unjudged")
     kind = pick(found, ("table", "dataset", "series"), where)
     if sheet:
         _timed(kind, found, where)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from generators.data import LEARNED, DataError, Schema, Table
-from pipelines import asked, reading, series
+from pipelines import asked, images, reading, series
 from pipelines.asked import FEWEST
 from pipelines.config import Entry, Source
 
@@ -23,7 +23,31 @@ MOST = 1e150  # of a number, so that its square is one too
 
 def load(source: Source, *, root: Path = Path()) -> Table:
     """Read a source whole, find the kind of each of its columns, and refuse what cannot be learned from."""
-    return of_values(read(source, root=root), source)
+    return _of_images(source, root) if source.kind == "images" else of_values(read(source, root=root), source)
+
+
+def _of_images(source: Source, root: Path) -> Table:
+    """Images, and what stands beside them, as a Table."""
+    from privacy.disclosure import detect
+
+    try:
+        values, image = images.read(source.location, root, source.size, source.target)
+        _enough(values.num_rows, "images")
+        declared = ({source.target: {"kind": "category"}} if source.target else {}) | dict(source.columns)
+        beside = values.drop_columns([image.name])
+        columns = [c for c in detect(beside, declared, target=source.target) if c.kind != "drop"]
+        values = values.select([image.name, *(c.name for c in columns)])
+        _finite(values)
+        table = _table(values, (image, *columns), None, source.target)
+        if source.target:
+            held = pc.value_counts(table.column(source.target).drop_null()).field("counts")
+            if len(held) < 2:
+                raise DataError(f"label: column {source.target!r} holds one class or none, expected at least two, or no label:")
+            if alone := pc.sum(pc.equal(held, 1)).as_py():
+                raise DataError(f"label: {alone} of {len(held)} classes have one image alone, expected more of each; leave them out, or add some")
+    except DataError as error:
+        raise DataError(f"{source.location}: {error}") from None
+    return table
 
 
 def check(options: Mapping[str, Any]) -> None:

@@ -173,7 +173,7 @@ CASES = [
     ("same pipeline twice", lambda f: flows(f, "RAWp: {source: {table: t.csv}}\np: {source: {table: t.csv}}\n"), ["flows.yaml", "line 2", "'p'", "twice"]),
     ("no source", case("seed: 1"), ["p", "no 'source'"]),
     ("two sources", case("source: {table: t.csv, dataset: iris}"), ["source", "exactly one of table, dataset"]),
-    ("source of a sort to come", case("source: {images: t.npz}"), ["source", "'images'", "table, dataset", "do not exist yet"]),
+    ("source of a sort to come", case("source: {images: t.npz}"), ["source", "'images'", "table, dataset", "for notebooks so far"]),
     ("unknown key", with_key("sed: 1"), ["flows.yaml", "p", "'sed'", "did you mean 'seed'"]),
     ("unknown key within", with_key("sample: {row: 5}"), ["p.sample", "'row'", "did you mean 'rows'"]),
     ("unknown column option", case("source: {table: t.csv, columns: {age: {kin: id}}}"), ["source.columns.age", "'kin'", "did you mean 'kind'"]),

@@ -6,8 +6,9 @@ from longitudinal import MIXED, SIGNAL, WORDS, sequences
 from tables import rng
 
 from generators.layout import Field, Layout, Sequences, SeriesLayout, moments
+from generators.nets import Stays
 from generators.series.margins import Margins
-from generators.series.tracks import Stays, Tracks, Trunk
+from generators.series.tracks import Tracks, Trunk
 from generators.streams import stream
 
 
@@ -55,7 +56,7 @@ def test_nothing_behind_the_end_or_of_another_series_is_looked_at(longest):
 def test_what_stays_is_a_vector():
     x = sequences(MIXED, 30).static
     with stream(0):
-        stays = Stays(MIXED, 8)
+        stays = Stays(MIXED.static, 8)
     found = stays(x)
     assert found.shape == (30, 8)
     assert all(torch.equal(found[i], found[j]) == torch.equal(x[i], x[j]) for i in range(10) for j in range(10))

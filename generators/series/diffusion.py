@@ -21,10 +21,11 @@ from generators.arguments import number, whole
 from generators.codes import Codes
 from generators.heads import spread
 from generators.layout import Sequences, SeriesLayout, positions
+from generators.nets import Stays
 from generators.neural import Neural
 from generators.series.holds import Holds
 from generators.series.margins import Margins, SetRight
-from generators.series.tracks import Stays, Tracks, Trunk
+from generators.series.tracks import Tracks, Trunk
 from generators.train import Plan
 
 LEAST, MOST = 0.05, 20.0  # of the noise; a number's own spread is 1. Of less noise the network learns too little to be asked
@@ -64,7 +65,7 @@ class Denoised(SetRight, Neural):
 
     def build(self) -> None:
         layout, width = self.layout, self.width
-        self.tracks, self.stays = Tracks(layout), Stays(layout, width)
+        self.tracks, self.stays = Tracks(layout), Stays(layout.static, width)
         self.holds, self.margins = Holds(layout, numbers=False), Margins(layout)
         self.level = nn.Sequential(nn.Linear(2 * WAVES, width), nn.SiLU(), nn.Linear(width, width))
         self.outs = [k or 1 for k in self.tracks.sizes]  # of the network, for each field

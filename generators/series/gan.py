@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from generators.arguments import whole
 from generators.codes import Codes
 from generators.layout import Sequences, SeriesLayout, positions
+from generators.nets import Stays
 from generators.neural import Neural
 from generators.series.holds import Holds
 from generators.series.margins import Margins, SetRight
-from generators.series.tracks import Stays, Tracks, Trunk
+from generators.series.tracks import Tracks, Trunk
 from generators.streams import drawn
 from generators.train import Plan
 
@@ -72,7 +73,7 @@ class Adversarial(SetRight, Neural):
         self.numbers = self.tracks.step.continuous
         self.outs = [k or 2 for k in self.tracks.sizes]
         self.generator = nn.ModuleDict({
-            "stays": Stays(layout, width), "z": nn.Linear(self.noise, width),
+            "stays": Stays(layout.static, width), "z": nn.Linear(self.noise, width),
             "trunk": Trunk(layout.longest, GRAIN + len(self.numbers), sum(self.outs), width, self.depth, 0.0),
         })  # fmt: skip
         if self.numbers:
@@ -80,7 +81,7 @@ class Adversarial(SetRight, Neural):
             self.generator["told"] = nn.EmbeddingBag(self.codes.size + 2, layout.longest * len(self.numbers), mode="sum")
         seen = self.tracks.channels + len(self.numbers)
         self.critic = nn.ModuleDict({
-            "stays": Stays(layout, width), "trunk": Trunk(layout.longest, seen, 1, width, self.depth, 0.0),
+            "stays": Stays(layout.static, width), "trunk": Trunk(layout.longest, seen, 1, width, self.depth, 0.0),
             "told": nn.Linear(2 * width, width), "score": nn.Linear(width, 1),
         })  # fmt: skip
         self.register_buffer("moves", torch.ones(len(self.numbers)))  # how far each number moves from step to step

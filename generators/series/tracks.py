@@ -11,12 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from generators.codes import Codes
 from generators.layout import Sequences, SeriesLayout, moments
 from generators.nets import dropout
 
 DIRECTIONS = 8  # channels of a class, at most
-STATIC_BINS = 16
 TOKENS = 32  # that a series is cut into, about
 AROUND = 3  # steps on either side that a token sees beside its own
 HEADS = 4
@@ -76,19 +74,6 @@ class Tracks(nn.Module):
         numbers = self.step.continuous
         out[:, numbers] = out[:, numbers].clamp(-most, most)
         return out * self.step.active(out)
-
-
-class Stays(nn.Module):
-    """What stays, as a vector: static (n, fields) -> (n, width)."""
-
-    def __init__(self, layout: SeriesLayout, width: int):
-        super().__init__()
-        self.codes = Codes.single(layout.static, STATIC_BINS)
-        self.vectors = nn.EmbeddingBag(self.codes.size + 2, width, mode="sum")
-        nn.init.normal_(self.vectors.weight, std=0.1)
-
-    def forward(self, static: Tensor) -> Tensor:
-        return self.vectors(self.codes.encode(static))
 
 
 class Trunk(nn.Module):

@@ -1,0 +1,147 @@
+"""Diffusion of pictures: all pixels at once, noise taken away a little at a time.
+
+    dx / d sigma = (x - D(x; sigma)) / sigma,     D(x; sigma) = c_skip x + c_out F(c_in x; sigma, beside)
+learned by denoising, sigma log-normal, each level weighted so that F learns about as much from each; pixels are scaled to spread 1.
+What stands beside (a label) is left out now and then, so that F knows pictures of any kind too, and with `guidance` g
+    D = D_beside + g (D_beside - D_any)
+leads away from what is common to all.
+
+Elucidating the design space of diffusion-based generative models; T. Karras, M. Aittala, T. Aila, S. Laine; 2022; https://arxiv.org/abs/2206.00364
+Classifier-free diffusion guidance; J. Ho, T. Salimans; 2022; https://arxiv.org/abs/2207.12598
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from generators.arguments import number, whole
+from generators.codes import Codes
+from generators.images.nets import UNet, half
+from generators.layout import ImageLayout, Pictures, levelled, shades
+from generators.nets import Stays
+from generators.neural import Neural
+from generators.train import Plan
+
+LEAST, MOST = 0.005, 80.0  # of the noise; a pixel's own spread is 1
+MIDDLE, AROUND = -0.5, 1.2  # log of the noise that is learned from: mean and spread
+BEND = 7.0  # how much closer levels of little noise are
+WAVES = 16  # by which the network knows the noise
+HELD_OUT = 256  # held-out pictures that are looked at, at least
+CHUNK = 64  # pictures that are drawn together
+STEPS = 3500  # of the training
+LEFT_OUT = 0.1  # how often what stands beside is
+
+
+class Denoiser(Neural):
+    """layout: what an image is.
+
+    width, depth: channels of the network where a picture is largest, and sizes at which it is looked at
+    steps:    in which noise is taken away, two looks at the network each
+    guidance: how much farther from what is common to all kinds a picture is led than its kind is
+    dropout:  share of hidden units that are left out while training
+    asked:    of train.Plan, passes and minutes above all
+    """
+
+    called = "diffusion"
+    unit = "Minus the error of the network on held-out images, mean over noise levels"
+
+    def __init__(self, layout: ImageLayout, width: int = 32, depth: int = 3, steps: int = 16, guidance: float = 0.0, dropout: float = 0.1, **asked: Any):
+        super().__init__(layout, asked)
+        whole(width=width, depth=depth, steps=steps), number(high=20, guidance=guidance), number(high=0.99, dropout=dropout)
+        self.width, self.depth, self.steps, self.guidance, self.dropout = width, depth, steps, guidance, dropout
+
+    def plan(self, n: int) -> Plan:
+        batch = min(max(n // 8, 16), 64)
+        passes = max(STEPS * batch / max(n, 1), 10)
+        return Plan(passes=passes, batch=batch, rate=1e-3, decay=0.01, memory=0.05 * passes, patience=round(passes))
+
+    def sizes(self, n: int) -> dict:
+        return {}
+
+    def build(self) -> None:
+        channels, height, width = self.layout.shape
+        wide = 4 * self.width
+        self.stays = Stays(self.layout.static, wide)
+        self.anyone = nn.Parameter(torch.zeros(wide))
+        self.level = nn.Sequential(nn.Linear(2 * WAVES, wide), nn.SiLU(), nn.Linear(wide, wide))
+        widths = tuple(self.width * (i + 1) for i in range(self.depth))
+        self.net = UNet(channels, channels, (height, width), widths, wide, self.dropout).to(memory_format=torch.channels_last)
+        self.register_buffer("middle", torch.zeros(()))
+        self.register_buffer("spread", torch.ones(()))
+
+    @property
+    def codes(self) -> Codes:
+        return self.stays.codes
+
+    def _clean(self, x: Tensor, sigma: Tensor, beside: Tensor) -> Tensor:
+        """D, (n, channels, height, width). sigma (n,), beside (n, wide)."""
+        s = sigma[:, None, None, None]
+        return x / (1 + s**2) + s * (1 + s**2).rsqrt() * self._raw(x, sigma, beside)
+
+    def _raw(self, x: Tensor, sigma: Tensor, beside: Tensor) -> Tensor:
+        """F."""
+        turns = sigma.log()[:, None] * torch.linspace(0.25, 4, WAVES, device=x.device)
+        with half(x.device):
+            condition = beside + self.level(torch.cat([turns.sin(), turns.cos()], 1))
+            return self.net(x * (1 + sigma**2).rsqrt()[:, None, None, None], condition)
+
+    def _errors(self, x: Tensor, sigma: Tensor, eps: Tensor, beside: Tensor) -> Tensor:
+        """(n,): squared error of F, mean over pixels."""
+        s = sigma[:, None, None, None]
+        noisy = x + s * eps
+        wanted = (x - noisy / (1 + s**2)) * (1 + s**2).sqrt() / s
+        return (self._raw(noisy, sigma, beside) - wanted).square().flatten(1).mean(1)
+
+    def _scaled(self, pixels: Tensor) -> Tensor:
+        return (shades(pixels, self.layout.levels) - self.middle) / self.spread
+
+    def objective(self, x: Pictures, held_out: Pictures, rng: torch.Generator):
+        where = x.pixels.device
+        some = shades(x.pixels[torch.randperm(len(x), generator=rng)[:4096].to(where)], self.layout.levels)
+        self.middle.copy_(some.mean()), self.spread.copy_(some.std().clamp_min(1e-3))
+        each = -(-HELD_OUT // len(held_out))  # times that a held-out picture is looked at, over all levels alike
+        even = torch.special.ndtri((torch.arange(each * len(held_out), device=where) + 0.5) / (each * len(held_out)))
+        even = (MIDDLE + AROUND * even[torch.randperm(len(even), generator=rng).to(where)]).exp()
+        eps = torch.randn(len(even), *self.layout.shape, generator=rng).to(where)
+
+        def loss(i: Tensor, done: float) -> Tensor:
+            share = (torch.randperm(len(i), device=where) + torch.rand(len(i), device=where)) / len(i)
+            sigma = (MIDDLE + AROUND * torch.special.ndtri(share.clamp(1e-4, 1 - 1e-4))).exp()
+            told = self.stays(x.static[i])
+            beside = torch.where(torch.rand(len(i), 1, device=where) < LEFT_OUT, self.anyone, told)
+            return self._errors(self._scaled(x.pixels[i]), sigma, torch.randn(len(i), *self.layout.shape, device=where), beside).mean()
+
+        def score() -> Tensor:
+            found, at = [], torch.arange(len(even), device=where)
+            for part in at.split(256):
+                i = part % len(held_out)
+                found.append(self._errors(self._scaled(held_out.pixels[i]), even[part], eps[part], self.stays(held_out.static[i])))
+            return -torch.cat(found).view(each, -1).mean(0)
+
+        return {"": loss}, score
+
+    @torch.no_grad()
+    def sample(self, static: Tensor, *, rng: torch.Generator) -> Tensor:
+        """static (n, fields) -> pixels (n, channels, height, width)."""
+        return torch.cat([self._draw(part, rng) for part in static.split(CHUNK)])
+
+    def _draw(self, static: Tensor, rng: torch.Generator) -> Tensor:
+        """From the most noise to the least by the method of Heun."""
+        n, beside = len(static), self.stays(static)
+        levels = torch.linspace(MOST ** (1 / BEND), LEAST ** (1 / BEND), self.steps + 1) ** BEND
+        x = MOST * torch.randn(n, *self.layout.shape, generator=rng)
+        for now, then in pairwise(levels):
+            before = (x - self._led(x, now, beside)) / now
+            guess = x + (then - now) * before
+            x = x + (then - now) * (before + (guess - self._led(guess, then, beside)) / then) / 2
+        return levelled(self._led(x, levels[-1], beside) * self.spread + self.middle, self.layout.levels)
+
+    def _led(self, x: Tensor, sigma: Tensor, beside: Tensor) -> Tensor:
+        """D with guidance, at one level of noise."""
+        s = sigma.expand(len(x))
+        clean = self._clean(x, s, beside)
+        return clean if not self.guidance else clean + self.guidance * (clean - self._clean(x, s, self.anyone.expand_as(beside)))
