@@ -139,7 +139,7 @@ def _entry(path: Path, name: Any, raw: Any) -> Entry:
 
 
 def _source(raw: Any, where: str, **sheet) -> Source:
-    found = mapping(raw, where, {"table": text, "dataset": _dataset, "series": text, **sheet}, hint="images are for notebooks so far, unjudged")
+    found = mapping(raw, where, {"table": text, "dataset": _dataset, "series": text, **sheet}, hint="images are for notebooks so far")
     kind = pick(found, ("table", "dataset", "series"), where)
     if sheet:
         _timed(kind, found, where)

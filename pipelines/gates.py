@@ -35,6 +35,9 @@ DEFAULTS: dict[str, dict[str, float]] = {
     "fidelity.transitions": {"min": 0.8},
     "fidelity.timing": {"min": 0.8},  # chance alone costs 0.15 where 160 people are compared with 160
     "fidelity.condition": {"min": 0.8},
+    "fidelity.frechet": {"max": 3},
+    "fidelity.density": {"min": 0.5},
+    "fidelity.agreement": {"min": 0.9},
     "utility.target": {"min": 0.9},
     "privacy.copies": {"max": 0.02},
     "privacy.membership": {"max": 0.1},
@@ -112,6 +115,18 @@ WORDS = {
         "Conditioned rows", "Are rows that were asked for by a condition distributed as the real ones that meet it?", "1 is equal.",
         "rows that were asked for by a condition are not distributed as the real ones that meet it",
     ),
+    "fidelity.frechet": Words(
+        "Distance of images", "Are images as near to held-out ones as training images are?", "1: no farther.",
+        "images are not distributed as the real ones, by what a network sees in them",
+    ),
+    "fidelity.density": Words(
+        "Density of images", "Do images lie where real ones do?", "1: as real ones; below, some are unlike any.",
+        "images lie where there are hardly any real ones",
+    ),
+    "fidelity.agreement": Words(
+        "Labels of images", "Do images show what their label says?", "1: as surely as real ones.",
+        "a network that knows real images takes many for another kind than their label says",
+    ),
     "utility.target": Words(
         "Utility", "Does a model trained on synthetic rows work on real people?", "1: nothing is lost.",
         "a model trained on synthetic rows predicts real people worse than one trained on real rows",
@@ -183,10 +198,16 @@ def lacks(metric: str, schema: Schema, given: Iterable[str] = ()) -> str | None:
         return None if given else "sample: {where: ...} or {balance: ...}, and the entry has neither"
     if metric == "utility.target":
         return None if schema.target is not None else "a target column, and the source names none"
+    if metric in validation.OF_IMAGES:
+        if schema.image is None:
+            return "images, and the source has none"
+        return "a label, and the source names none" if metric == "fidelity.agreement" and schema.target is None else None
+    if metric == "fidelity.dependence" and schema.image and len(schema.kinds("numeric", "category", "boolean", "datetime")) < 2:
+        return "two columns beside the images, and the source has fewer"
     if metric not in (*validation.OF_SERIES, *privacy.OF_SERIES):
         return None
     if schema.time is None:
-        return "series, and the source is a table"
+        return "series, and the source is none"
     kinds, least = NEEDS.get(metric, ((), 0))
     found = len(schema.changing(*kinds))
     return f"{least} or more columns of kind {' or '.join(kinds)} that change from step to step, and the source has {found}" if found < least else None

@@ -7,21 +7,30 @@ some look at steps, others at one row for each subject (summary.py), and some ju
 from importlib import import_module
 
 
-def lazily(path: str, by_subject: bool = False, alone: bool = False):
-    """The judge at `module:function`, imported when it is first called. by_subject: of series it sees one row for each subject; alone: and
-    of real windows only those that do not overlap. more: what a judge of one's own is told beside (`fidelity.condition`: given)."""
-    module, function = path.split(":")
+def lazily(path: str, by_subject: bool = False, alone: bool = False, images: str | None = None):
+    """The judge at `module:function`, imported when it is first called. by_subject: of series it sees one row for each subject, of images
+    what a network sees in each; alone: and of real windows only those that do not overlap. images: the judge that stands in for it where
+    there are images. more: what a judge of one's own is told beside (`fidelity.condition`: given)."""
 
     def judge(train, holdout, synthetic, *, seed=0, rare_below=10, **more):
+        at = path
         if by_subject and train.schema.time:
             from validation.summary import Summary, apart
 
             see = Summary.of(train)
             train, holdout = (apart(train), apart(holdout)) if alone else (train, holdout)
             train, holdout, synthetic = see.table(train), see.table(holdout), see.table(synthetic)
+        elif images and train.schema.image:
+            at = images
+        elif by_subject and train.schema.image:
+            from validation.pictures import look
+
+            see = look(train, seed)
+            train, holdout, synthetic = see.table(train), see.table(holdout), see.table(synthetic)
+        module, function = at.split(":")
         return getattr(import_module(module), function)(train, holdout, synthetic, seed=seed, rare_below=rare_below, **more)
 
-    judge.__name__ = judge.__qualname__ = function
+    judge.__name__ = judge.__qualname__ = path.split(":")[1]
     judge.__doc__ = f"{path}, imported when called."
     return judge
 
@@ -39,8 +48,12 @@ JUDGES = {
     "fidelity.transitions": lazily("validation.transitions:transitions"),
     "fidelity.timing": lazily("validation.series:timing"),
     "fidelity.condition": lazily("validation.condition:condition"),
-    "utility.target": lazily("validation.utility:target", by_subject=True),
+    "fidelity.frechet": lazily("validation.images:frechet"),
+    "fidelity.density": lazily("validation.images:density"),
+    "fidelity.agreement": lazily("validation.images:agreement"),
+    "utility.target": lazily("validation.utility:target", by_subject=True, images="validation.images:target"),
 }
 OF_SERIES = (
     "fidelity.course", "fidelity.autocorrelation", "fidelity.spectrum", "fidelity.crosscorrelation", "fidelity.transitions", "fidelity.timing",
 )  # fmt: skip
+OF_IMAGES = ("fidelity.frechet", "fidelity.density", "fidelity.agreement")
