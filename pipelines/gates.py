@@ -204,6 +204,9 @@ def lacks(metric: str, schema: Schema, given: Iterable[str] = ()) -> str | None:
         return "a label, and the source names none" if metric == "fidelity.agreement" and schema.target is None else None
     if metric == "fidelity.dependence" and schema.image and len(schema.kinds("numeric", "category", "boolean", "datetime")) < 2:
         return "two columns beside the images, and the source has fewer"
+    beside = [n for n in schema.kinds("numeric", "category", "boolean", "datetime") if n != schema.target]
+    if metric == "privacy.attribute" and schema.image and not beside:
+        return "a column beside the images and their label, and the source has none"
     if metric not in (*validation.OF_SERIES, *privacy.OF_SERIES):
         return None
     if schema.time is None:

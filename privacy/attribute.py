@@ -32,8 +32,11 @@ CERTAIN = 0.005  # the risk of a single secret counts if it is there with this e
 
 
 def secrets(train: Table, features: Features, rng: np.random.Generator) -> list[str]:
-    """The target first, then learned columns at random, SECRETS at most; a column of one value is no secret."""
+    """The target first, then learned columns at random, SECRETS at most; a column of one value is no secret, nor is what
+    an image shows, its label."""
     names = [n for n in (*features.numeric, *features.category) if len(features.knots.get(n, ())) > 1 or len(features.vocabulary.get(n, ())) > 1]
+    if any(c.options.get("seen") for c in train.schema.columns):
+        names = [n for n in names if n != train.schema.target and not train.schema[n].options.get("seen")]
     order = [names[i] for i in rng.permutation(len(names))]
     return sorted(order, key=lambda n: n != train.schema.target)[:SECRETS]
 

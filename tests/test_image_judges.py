@@ -79,9 +79,9 @@ def test_images_that_were_copied_are_caught_and_fresh_ones_are_not(spread):
 def test_which_gates_images_have():
     found = set(gates(TRAIN.schema))
     assert {"fidelity.frechet", "fidelity.density", "fidelity.agreement", "utility.target", "privacy.membership", "privacy.copies"} <= found
-    assert not {"fidelity.autocorrelation", "fidelity.dependence", "privacy.passages"} & found
+    assert not {"privacy.attribute", "fidelity.autocorrelation", "fidelity.dependence", "privacy.passages"} & found
     plain = pictures.table(pixels_of(TRAIN))
-    assert not {"fidelity.agreement", "utility.target"} & set(gates(plain.schema))
+    assert not {"fidelity.agreement", "utility.target", "privacy.attribute"} & set(gates(plain.schema))
     assert METRICS["fidelity.frechet"](plain, pictures.table(pixels_of(HOLDOUT)), pictures.table(pixels_of(FRESH))).value < 3
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 import torch.nn.functional as F
+from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from generators.data import Column, Schema, Table, pixels_of
@@ -59,15 +60,23 @@ def kinds(table: Table, names: list[str] | None = None) -> tuple[Tensor, list[st
 
 def trained(x: Tensor, y: Tensor, count: int, seed: int) -> Net:
     """A network that tells count kinds, learned in STEPS steps; the same for the same seed, whatever else is drawn."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
+    with torch.device("meta"):
         net = Net(x.shape[1], count)
-        optimizer = torch.optim.AdamW(net.parameters(), RATE / 2, weight_decay=1e-2)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
-        for _ in range(STEPS):
-            i = torch.randint(len(x), (min(BATCH, len(x)),))
-            loss = F.cross_entropy(net(x[i]), y[i])
-            optimizer.zero_grad(), loss.backward(), optimizer.step(), schedule.step()
+    net = net.to_empty(device="cpu")
+    with torch.no_grad():
+        for layer in net.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                least = layer.weight[0].numel() ** -0.5
+                layer.weight.uniform_(-least, least, generator=rng), layer.bias.uniform_(-least, least, generator=rng)
+            elif isinstance(layer, nn.GroupNorm):
+                layer.weight.fill_(1), layer.bias.zero_()
+    optimizer = torch.optim.AdamW(net.parameters(), RATE / 2, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
+    for _ in range(STEPS):
+        i = torch.randint(len(x), (min(BATCH, len(x)),), generator=rng)
+        loss = F.cross_entropy(net(x[i]), y[i])
+        optimizer.zero_grad(), loss.backward(), optimizer.step(), schedule.step()
     return net.eval()
 
 
@@ -96,11 +105,8 @@ class Look:
             turned = torch.cat([x[:, :, :side, :side].rot90(k, (2, 3)) for k in range(4)])
             net = trained(turned, torch.arange(4).repeat_interleave(len(x)), 4, seed)
         flat = x.flatten(1).numpy()
-        mean = flat.mean(0)
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            _, _, turn = torch.svd_lowrank(torch.from_numpy(flat - mean), min(DIRECTIONS, *flat.shape), niter=4)
-        return cls(net, names, mean, turn.numpy())
+        main = PCA(min(DIRECTIONS, *flat.shape), svd_solver="randomized", random_state=seed).fit(flat)
+        return cls(net, names, main.mean_, main.components_.T)
 
     @property
     def digest(self) -> str:
@@ -121,7 +127,7 @@ class Look:
         beside = [n for n in schema.arrow.names if n != name]
         seen = {f"feature {i}": v for i, v in enumerate(self.features(images).T)} | {f"direction {i}": v for i, v in enumerate(self.places(images).T)}
         values = pa.table({n: images.column(n) for n in beside} | {n: pa.array(v.astype(np.float64)) for n, v in seen.items()})
-        columns = (*(schema[n] for n in beside), *(Column(n, "numeric") for n in seen))
+        columns = (*(schema[n] for n in beside), *(Column(n, "numeric", {"seen": True}) for n in seen))
         return Table(values, Schema(values.schema, columns, schema.subject, schema.target))
 
 
