@@ -76,6 +76,7 @@ def test_balance_and_where(family):
 
 @EACH
 def test_saved_and_loaded_it_draws_the_same(family, tmp_path):
+    pytest.importorskip("safetensors")
     model(family).save(tmp_path)
     assert Synthesizer.load(tmp_path).sample(20, seed=5).values.equals(model(family).sample(20, seed=5).values)
 
