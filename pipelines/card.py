@@ -13,8 +13,8 @@ from typing import Any
 
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
-from pipelines.gates import WORDS
 from pipelines.report import conditioned, tidy
+from pipelines.words import WORDS
 
 MADE = {  # kind -> how its values came to be
     "numeric": "drawn from the model, extremes within protected limits",

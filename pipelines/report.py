@@ -17,7 +17,7 @@ from typing import Any
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
 from pipelines import charts
-from pipelines.gates import WORDS, Words
+from pipelines.words import WORDS, Words
 from validation import condition
 
 TABLES = {  # of which a judge may look at some rows only, and what they are called

@@ -6,9 +6,9 @@ A judge is `judge(train, holdout, synthetic, *, seed=0, rare_below=10) -> Score`
 from validation import lazily
 
 JUDGES = {
-    "privacy.copies": lazily("privacy.copies:copies", by_subject=True),
-    "privacy.membership": lazily("privacy.membership:membership", by_subject=True, alone=True),
-    "privacy.attribute": lazily("privacy.attribute:attribute", by_subject=True, alone=True),
+    "privacy.copies": lazily("privacy.copies:copies", rows="attacked"),
+    "privacy.membership": lazily("privacy.membership:membership", rows="strangers"),
+    "privacy.attribute": lazily("privacy.attribute:attribute", rows="strangers"),
     "privacy.rare": lazily("privacy.rare:rare"),
     "privacy.passages": lazily("privacy.passages:passages"),
     "privacy.disclosure": lazily("privacy.verbatim:disclosure"),

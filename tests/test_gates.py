@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from generators.data import DataError
-from pipelines.gates import DEFAULTS, FAIL, METRICS, NO_VERDICT, PASS, WORDS, figure, gates, verdict, with_contract
+from pipelines.gates import DEFAULTS, FAIL, METRICS, NO_VERDICT, PASS, figure, gates, verdict, with_contract
+from pipelines.words import WORDS
 from validation.score import Score
 
 TABLE = planted.table({"x": pa.array([1.0])}, {"x": "numeric"}, target="x")

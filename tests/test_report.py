@@ -11,7 +11,7 @@ import planted
 import pyarrow as pa
 import pytest
 
-from pipelines import charts, gates, report
+from pipelines import charts, gates, report, words
 from validation import contract
 
 EVIL = "<script>alert(1)</script>\"'&{{ 7 * 7 }}"
@@ -102,7 +102,7 @@ def test_the_page_is_whole_and_asks_nothing_of_anybody(facts):
 def test_every_figure_is_shown_with_its_interval_and_yardstick(facts):
     text = Page(report.render(facts)).text
     for score in facts["scores"]:
-        digits = 0 if gates.WORDS[score["name"]].count else 3
+        digits = 0 if words.WORDS[score["name"]].count else 3
         assert score["name"] in text
         for figure in ("value", "low", "high", "yardstick"):
             assert report.number(score[figure], digits) in text, (score["name"], figure)

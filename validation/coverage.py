@@ -21,10 +21,15 @@ MODES = 20  # groups of real rows that are shown, at most
 LOST, LARGE = 0.1, 0.01  # a mode of at least this share of real rows is lost where synthetic rows have a tenth of it
 
 
+def reach(rows: np.ndarray) -> np.ndarray:
+    """(rows,): how far each row's k-th neighbour is among the others. rows (rows, m)."""
+    k = min(NEIGHBOURS, len(rows) - 1)
+    return NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(rows).kneighbors(rows)[0][:, k]  # the first is the row itself
+
+
 def covered(real: np.ndarray, other: np.ndarray) -> np.ndarray:
     """(real rows,) bool: whether a row of `other` is within the k-th neighbour of a real row. Both (rows, m)."""
-    k = min(NEIGHBOURS, len(real) - 1)
-    radius = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(real).kneighbors(real)[0][:, k]  # the first is the row itself
+    radius = reach(real)
     return NearestNeighbors(n_neighbors=1, algorithm="brute").fit(other).kneighbors(real)[0][:, 0] <= radius + 1e-6
 
 

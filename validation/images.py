@@ -16,15 +16,15 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import eigh
 from sklearn.metrics import balanced_accuracy_score
-from sklearn.neighbors import NearestNeighbors
 
 from generators.data import Table
+from validation.coverage import NEIGHBOURS, reach
 from validation.pictures import kinds, shown, through, trained
 from validation.pictures import look as looked
 from validation.resampling import interval, sample, split, too_few
 from validation.score import Score
 
-MOST, DRAWS, NEIGHBOURS = 5000, 30, 5
+MOST, DRAWS = 5000, 30
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -44,10 +44,8 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 def dense(real: np.ndarray, other: np.ndarray) -> np.ndarray:
     """(rows of other,): in how many neighbourhoods of real rows (to the k-th neighbour) each lies, divided by k."""
-    k = min(NEIGHBOURS, len(real) - 1)
-    radius = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(real).kneighbors(real)[0][:, k]
     squares = (real**2).sum(1)[:, None] + (other**2).sum(1) - 2 * real @ other.T
-    return (squares <= radius[:, None] ** 2).sum(0) / k
+    return (squares <= reach(real)[:, None] ** 2).sum(0) / min(NEIGHBOURS, len(real) - 1)
 
 
 def _equal(rng: np.random.Generator, *tables: Table) -> list[Table]:
@@ -93,6 +91,8 @@ def agreement(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, 
     if few := too_few(train, holdout, synthetic):
         return Score("fidelity.agreement", 0.0, 0.0, 1.0, 1.0, "high", few, {})
     rng, look = np.random.default_rng(seed), looked(train, seed)
+    if look.names is None:
+        return Score("fidelity.agreement", 1.0, 1.0, 1.0, 1.0, "high", None, {"kinds": 1})
     real, made = ((through(look.net, shown(t)).argmax(1) == kinds(t, look.names)[0].numpy()).astype(float) for t in (holdout, synthetic))
     least = max(real.mean(), 1e-9)
     drawn = [made[rng.integers(len(made), size=len(made))].mean() / least for _ in range(DRAWS)]

@@ -1,8 +1,8 @@
 """Pictures as rows: what a small network and the main directions see in each, so that judges of tables can look at them.
 
-The network learns to tell the kinds of the real training pictures (their label); without a label, by how many quarter turns a picture was
-turned. What its last hidden layer says of a picture are features; so are the picture's places along its main directions. The network is
-the judges' own: generators never see it.
+The network learns to tell the kinds of pictures (their label), of real training pictures for judges of fidelity, of synthetic ones for attacks;
+without a label, by how many quarter turns a picture was turned. What its last hidden layer says of a picture are features; so are the
+picture's places along the main directions. The network is the judges' own: generators never see it.
 
 "Are GANs created equal? A large-scale study" (features of a network that was trained for the data at hand), Lucic, Kurach, Michalski, Gelly and Bousquet, 2018,
 https://arxiv.org/abs/1711.10337; "Unsupervised representation learning by predicting image rotations", Gidaris, Singh and Komodakis, 2018,
@@ -61,7 +61,7 @@ def kinds(table: Table, names: list[str] | None = None) -> tuple[Tensor, list[st
 def trained(x: Tensor, y: Tensor, count: int, seed: int) -> Net:
     """A network that tells count kinds, learned in STEPS steps; the same for the same seed, whatever else is drawn."""
     rng = torch.Generator().manual_seed(seed)
-    with torch.device("meta"):
+    with torch.device("meta"):  # nothing is drawn from torch's own stream
         net = Net(x.shape[1], count)
     net = net.to_empty(device="cpu")
     with torch.no_grad():
@@ -87,26 +87,25 @@ def through(module: nn.Module, x: Tensor) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Look:
-    """Learned from the training pictures: the network, its kinds, and the main directions."""
+    """Learned from pictures: the network, its kinds, and the main directions."""
 
     net: Net
-    names: list[str] | None
+    names: list[str] | None  # None: there are no two kinds, it learned how pictures were turned
     mean: np.ndarray
     turn: np.ndarray
 
     @classmethod
-    def of(cls, train: Table, seed: int = 0) -> Look:
-        x = shown(train)
-        if train.schema.target:
-            y, names = kinds(train)
+    def of(cls, pictures: Table, seed: int = 0) -> Look:
+        x, (y, names) = shown(pictures), kinds(pictures) if pictures.schema.target else (None, [])
+        if len(names) > 1:
             net = trained(x[y >= 0], y[y >= 0], len(names), seed)
         else:
-            side, names = min(x.shape[2:]), None
+            side = min(x.shape[2:])
             turned = torch.cat([x[:, :, :side, :side].rot90(k, (2, 3)) for k in range(4)])
             net = trained(turned, torch.arange(4).repeat_interleave(len(x)), 4, seed)
         flat = x.flatten(1).numpy()
         main = PCA(min(DIRECTIONS, *flat.shape), svd_solver="randomized", random_state=seed).fit(flat)
-        return cls(net, names, main.mean_, main.components_.T)
+        return cls(net, names if len(names) > 1 else None, main.mean_, main.components_.T)
 
     @property
     def digest(self) -> str:
@@ -134,8 +133,10 @@ class Look:
 _last: list[tuple[pa.Table, int, Look]] = []
 
 
-def look(train: Table, seed: int) -> Look:
-    """What `Look.of` learns; every judge of a run asks for the same, so the last one is kept."""
-    if not (_last and _last[0][0] is train.values and _last[0][1] == seed):
-        _last[:] = [(train.values, seed, Look.of(train, seed))]
-    return _last[0][2]
+def look(pictures: Table, seed: int) -> Look:
+    """What `Look.of` learns; the judges of a run ask for two, by real pictures and by synthetic ones, so the last two are kept."""
+    for values, number, kept in _last:
+        if values is pictures.values and number == seed:
+            return kept
+    _last[:] = [*_last[-1:], (pictures.values, seed, Look.of(pictures, seed))]
+    return _last[-1][2]
