@@ -6,8 +6,12 @@ from generators.diffusion import Diffusion
 from generators.flow import Flow
 from generators.gan import GAN
 from generators.gmm import GMM
+from generators.images.autoregressive import PixelCNN
 from generators.images.diffusion import Denoiser
+from generators.images.flow import PictureFlow
+from generators.images.gan import PictureGAN
 from generators.images.gmm import PictureMixture
+from generators.images.vae import PictureVAE
 from generators.series.autoregressive import Recurrent
 from generators.series.diffusion import Denoised
 from generators.series.gan import Adversarial
@@ -22,4 +26,4 @@ FAMILIES = {"gmm": GMM, "autoregressive": Autoregressive, "flow": Flow, "vae": V
 OF_SERIES = {"gmm": WindowMixture, "hmm": HMM, "autoregressive": Recurrent, "vae": Latent, "gan": Adversarial, "diffusion": Denoised}
 
 # what says the pixels of images, given what stands beside them
-OF_IMAGES = {"gmm": PictureMixture, "diffusion": Denoiser}
+OF_IMAGES = {"gmm": PictureMixture, "autoregressive": PixelCNN, "flow": PictureFlow, "vae": PictureVAE, "gan": PictureGAN, "diffusion": Denoiser}

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from generators import uses
 from generators.data import DataError, Schema, Table
 from generators.encoding.image import ImageEncoder
 from generators.encoding.series import SeriesEncoder
@@ -111,6 +112,33 @@ class Synthesizer:
         except ValueError as problem:
             raise DataError(f"where on {', '.join(where or {})}: {problem}") from None
         return self._exactly(self.encoder.decode(x, rng=rng), dict(where or {}))
+
+    def inpaint(self, images: Table, mask: np.ndarray, *, seed: int | None = None) -> Table:
+        """Images with the pixels where mask is true, (height, width) or (images, height, width) bool, drawn anew given all others; `diffusion` of images.
+
+        Raises DataError for another model, or images or a mask of another shape."""
+        return uses.inpainted(self.encoder, self.generator, images, mask, self._own(seed, "inpaint"))
+
+    def enlarge(self, images: Table, *, seed: int | None = None) -> Table:
+        """Super-resolution: images of a half, a third, ... of the size that was learned, in that size; `diffusion` of images.
+
+        Raises DataError for another model, or images of another kind."""
+        return uses.enlarged(self.encoder, self.generator, images, self._own(seed, "enlarge"))
+
+    def interpolate(self, pairs: int, steps: int = 8, *, where: Mapping[str, Any] | None = None, seed: int | None = None) -> Table:
+        """Pairs of synthetic images and what lies between them, so many steps a pair with the ends, pair after pair; `vae` of images."""
+        _sensible(pairs, where, None, "pairs", 1), _sensible(steps, None, None, "steps", 2)
+        try:
+            return uses.interpolated(self.encoder, self.generator, pairs, steps, self._given(pairs, dict(where or {}), None, 0), self._own(seed, "interpolate"))
+        except ValueError as problem:
+            raise DataError(f"where on {', '.join(where or {})}: {problem}") from None
+
+    def anomaly_scores(self, data: Table) -> np.ndarray:
+        """(rows, series or images,) minus nats: the higher, the less it is like what was learned. Raises DataError for a model without a density."""
+        return uses.unusual(self.encoder, self.generator, data, self._own(None, "anomaly"))
+
+    def _own(self, seed: int | None, purpose: str) -> torch.Generator:
+        return _stream(self.seed if seed is None else seed, purpose)
 
     def _given(self, rows: int, where: dict, balance: str | None, start: int) -> Given | None:
         if balance is not None:

@@ -54,10 +54,12 @@ RANK = {
     "images": 0,
     "images.directions": 1.2,
     "images.nets": 1.2,
+    "images.painted": 2.7,
     "images.kinds": 3.1,
     "images.gmm": 3.2,
     "images.album": 3.5,
     "registry": 4,
+    "uses": 4.5,
     "synthesizer": 5,
 }
 NEEDED = {"torch", "numpy", "pandas", "pyarrow", "sklearn", "scipy"}

@@ -13,12 +13,23 @@ from generators.base import Density
 from generators.data import DataError, pixels_of
 from generators.encoding.image import ImageEncoder
 from generators.images.album import Album
+from generators.images.autoregressive import PixelCNN
+from generators.images.flow import PictureFlow
+from generators.images.gan import _changed
 from generators.images.gmm import PictureMixture
 from generators.layout import Field, ImageLayout, Layout, Pictures
 from generators.registry import OF_IMAGES
+from generators.streams import stream
 from generators.synthesizer import Synthesizer
 
-FAMILIES = {"gmm": {"directions": 8}, "diffusion": {"width": 16, "depth": 2, "passes": 20, "batch": 16, "rate": 4e-3, "steps": 8}}
+FAMILIES = {
+    "gmm": {"directions": 8},
+    "autoregressive": {"width": 16, "depth": 3, "passes": 25, "batch": 8, "rate": 4e-3, "mixtures": 3, "dropout": 0.0},
+    "flow": {"width": 16, "depth": 4, "passes": 10, "batch": 8, "rate": 4e-3, "components": 2, "dropout": 0.0},
+    "vae": {"width": 8, "latent": 8, "modes": 4, "passes": 30, "batch": 16, "rate": 4e-3, "dropout": 0.0},
+    "gan": {"width": 8, "noise": 16, "passes": 40, "batch": 16, "rate": 2e-3},
+    "diffusion": {"width": 16, "depth": 2, "passes": 20, "batch": 16, "rate": 4e-3, "steps": 8},
+}
 EACH = pytest.mark.parametrize("family", FAMILIES)
 _fitted: dict = {}
 
@@ -119,6 +130,87 @@ def test_a_normal_density_of_pictures_is_exactly_that():
     assert isinstance(fitted, Density) and (fitted.log_prob(seen[torch.arange(100)]) - exact).abs().mean() < 0.05
 
 
+LAYOUT = ImageLayout(Layout((Field(1), Field(2))), (3, 5, 6))
+SOME = Pictures(torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 1.0]]), torch.randint(0, 256, (3, 3, 5, 6), generator=rng(3)).to(torch.uint8))
+
+
+def untrained(family, layout=LAYOUT, **arguments):
+    """Networks at random, none of whose layers says nothing."""
+    made = family(layout, **arguments)
+    with stream(0):
+        made.build()
+        for weights in made.parameters():
+            if weights.requires_grad and not weights.abs().sum():
+                torch.nn.init.normal_(weights, std=0.2)
+    return made.eval()
+
+
+def test_a_pixel_knows_all_pixels_before_it_and_none_after():
+    made, condition = untrained(PixelCNN, width=8, depth=4).double(), torch.zeros(1, 8).double()
+    x = torch.randn(1, 3, 5, 6, dtype=torch.double, generator=rng(), requires_grad=True)
+    v, h = made._start(x, condition)
+    for layer in made.layers:
+        v, h = layer(v, h, condition)
+    found = made._mixture(h)
+    (gradient,) = torch.autograd.grad((found.mean[0, 2, 3].sum() + found.weight[0, 2, 3, 0] + found.scale[0, 2, 3].sum()), x)
+    assert torch.equal(gradient[0].abs().sum(0).flatten() > 0, torch.arange(30) < 2 * 6 + 3)
+
+
+def test_probabilities_of_all_pictures_sum_to_one():
+    """Of two pixels in four levels, one colour and two."""
+    for channels in (1, 2):
+        layout = ImageLayout(Layout((Field(1),)), (channels, 1, 2), levels=4)
+        made = untrained(PixelCNN, layout, width=8, depth=2, mixtures=3)
+        every = torch.cartesian_prod(*[torch.arange(4)] * 2 * channels).view(-1, channels, 1, 2)
+        assert torch.logsumexp(-made._nats(every, torch.zeros(len(every), 1)), 0).abs() < 1e-4
+
+
+def test_pixels_are_drawn_from_the_very_distribution_that_is_learned():
+    """What is kept from pixel to pixel is what the whole network says of the picture that came out."""
+    made, said = untrained(PixelCNN, width=8, depth=4), []
+    whole_network = made._mixture
+    made._mixture = lambda h: said.append(whole_network(h)) or said[-1]
+    pixels = made.sample(SOME.static, rng=rng())
+    v, h = made._start(made.scaled(pixels), made.stays(SOME.static))
+    for layer in made.layers:
+        v, h = layer(v, h, made.stays(SOME.static))
+    full = whole_network(h)
+    for i, step in enumerate(said):
+        assert all(torch.allclose(a[:, 0, 0], b[:, i // 6, i % 6], atol=1e-5) for a, b in zip(step, full, strict=True))
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 7), (1, 5, 12)])
+def test_a_flow_is_invertible_and_knows_its_jacobian(shape, monkeypatch):
+    made = untrained(PictureFlow, ImageLayout(Layout((Field(1),)), shape), width=8, depth=4).double()
+    x, beside = torch.randn(1, *shape, dtype=torch.double, generator=rng()), made.stays(torch.zeros(1, 1))
+    noise, slope = made._noise(x, beside)
+    jacobian = torch.autograd.functional.jacobian(lambda v: torch.cat([z.flatten() for z in made._noise(v.view(x.shape), beside)[0]]), x.flatten())
+    jacobian = jacobian[jacobian.abs().sum(1) > 0]  # places that hold nothing
+    assert jacobian.shape == (x.numel(), x.numel()) and torch.linalg.slogdet(jacobian)[1] == pytest.approx(float(slope.detach()), rel=1e-6)
+    back = iter(noise[::-1])
+    monkeypatch.setattr(torch, "randn", lambda *shape, **more: next(back))
+    monkeypatch.setattr(made, "whole", lambda pixels: pixels)
+    with torch.no_grad():
+        assert torch.allclose(made.draw(torch.zeros(1, 1), rng()), x, atol=1e-5)
+
+
+def test_densities_of_pictures_are_all_in_the_same_unit():
+    """A mixture, a flow and an autoregressive model of the same pictures agree about how likely they are, nearly."""
+    x = model("gmm").encoder.encode(pictures.stripes(200, seed=5), rng=rng())
+    found = {f: float(model(f).generator.rest.log_prob(x).mean()) for f in ("gmm", "flow", "autoregressive")}
+    plain = float(np.log(1 / 2) * 144)  # of a picture whose pixels may be anything
+    assert all(isinstance(model(f).generator.rest, Density) for f in found) and min(found.values()) > plain + 100
+    assert max(found.values()) - min(found.values()) < 60, found
+
+
+def test_a_hidden_square_and_a_small_move_are_all_that_a_critic_does_not_see():
+    x = torch.arange(1.0, 65).view(1, 1, 8, 8).repeat(500, 1, 1, 1)
+    with stream(0):
+        changed = _changed(x)
+    assert ((changed == 0).sum((1, 2, 3)) <= 4).all() and (changed == 0).any() and set(changed.unique().tolist()) <= {0.0, *range(1, 65)}
+    assert all((changed[:, 0, 4, 4] == v).any() for v in (28.0, 37.0, 46.0))  # moved up left, not at all, down right
+
+
 def test_an_album_says_how_likely_pictures_are_only_where_both_parts_do():
     fitted, data = model("gmm").generator, pictures.stripes(40, seed=9)
     x = model("gmm").encoder.encode(data, rng=rng())
@@ -130,7 +222,7 @@ def test_an_album_says_how_likely_pictures_are_only_where_both_parts_do():
 
 
 def test_families_that_generate_no_images_say_so():
-    with pytest.raises(DataError, match="generator: hmm does not generate images, expected one of gmm, diffusion"):
+    with pytest.raises(DataError, match="generator: hmm does not generate images, expected one of gmm, autoregressive, flow, vae, gan, diffusion"):
         Synthesizer("hmm").fit(pictures.stripes(100))
     with pytest.raises(DataError, match=r"generator\.diffusion: width: found 0"):
         Synthesizer("diffusion", width=0).fit(pictures.stripes(100))

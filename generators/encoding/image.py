@@ -43,10 +43,14 @@ class ImageEncoder:
         self.layout = ImageLayout(static, (options["channels"], options["height"], options["width"]), 2 ** options["bits"])
 
     def encode(self, data: Table, *, rng: torch.Generator) -> Pictures:
-        beside = self.static.encode(self._beside(data), rng=rng)
+        beside = self.beside(data, rng=rng)
         pixels = np.ascontiguousarray(pixels_of(data).transpose(0, 3, 1, 2))
         pixels = torch.from_numpy(pixels if self.layout.levels <= 256 else pixels.astype(np.int32))
-        return Pictures(torch.cat([torch.zeros(len(data), 1), beside], 1), pixels)
+        return Pictures(beside, pixels)
+
+    def beside(self, data: Table, *, rng: torch.Generator) -> torch.Tensor:
+        """(n, fields): what stands beside images, which may be of another size."""
+        return torch.cat([torch.zeros(len(data), 1), self.static.encode(self._beside(data), rng=rng)], 1)
 
     def decode(self, x: Pictures, *, rng: torch.Generator, start: int = 0) -> Table:
         """Images number start, start + 1, ... of a synthetic dataset."""

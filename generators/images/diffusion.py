@@ -12,6 +12,8 @@ Classifier-free diffusion guidance; J. Ho, T. Salimans; 2022; https://arxiv.org/
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -19,11 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from generators.arguments import number, whole
-from generators.codes import Codes
 from generators.images.nets import UNet, half
-from generators.layout import ImageLayout, Pictures, levelled, shades
-from generators.nets import Stays
-from generators.neural import Neural
+from generators.images.painted import Painted, schedule
+from generators.layout import ImageLayout, Pictures
 from generators.train import Plan
 
 LEAST, MOST = 0.005, 80.0  # of the noise; a pixel's own spread is 1
@@ -31,12 +31,12 @@ MIDDLE, AROUND = -0.5, 1.2  # log of the noise that is learned from: mean and sp
 BEND = 7.0  # how much closer levels of little noise are
 WAVES = 16  # by which the network knows the noise
 HELD_OUT = 256  # held-out pictures that are looked at, at least
-CHUNK = 64  # pictures that are drawn together
-STEPS = 3500  # of the training
+STEPS = 2000  # of the training
+FRESH = 0.8  # noise put on again, of what there is, where something of a picture is known
 LEFT_OUT = 0.1  # how often what stands beside is
 
 
-class Denoiser(Neural):
+class Denoiser(Painted):
     """layout: what an image is.
 
     width, depth: channels of the network where a picture is largest, and sizes at which it is looked at
@@ -48,6 +48,7 @@ class Denoiser(Neural):
 
     called = "diffusion"
     unit = "Minus the error of the network on held-out images, mean over noise levels"
+    CHUNK = 64
 
     def __init__(self, layout: ImageLayout, width: int = 32, depth: int = 3, steps: int = 16, guidance: float = 0.0, dropout: float = 0.1, **asked: Any):
         super().__init__(layout, asked)
@@ -55,27 +56,16 @@ class Denoiser(Neural):
         self.width, self.depth, self.steps, self.guidance, self.dropout = width, depth, steps, guidance, dropout
 
     def plan(self, n: int) -> Plan:
-        batch = min(max(n // 8, 16), 64)
-        passes = max(STEPS * batch / max(n, 1), 10)
-        return Plan(passes=passes, batch=batch, rate=1e-3, decay=0.01, memory=0.05 * passes, patience=round(passes))
-
-    def sizes(self, n: int) -> dict:
-        return {}
+        return schedule(n, STEPS, rate=1e-3, decay=0.01, patience=1)
 
     def build(self) -> None:
         channels, height, width = self.layout.shape
         wide = 4 * self.width
-        self.stays = Stays(self.layout.static, wide)
+        self.frame(wide)
         self.anyone = nn.Parameter(torch.zeros(wide))
         self.level = nn.Sequential(nn.Linear(2 * WAVES, wide), nn.SiLU(), nn.Linear(wide, wide))
         widths = tuple(self.width * (i + 1) for i in range(self.depth))
         self.net = UNet(channels, channels, (height, width), widths, wide, self.dropout).to(memory_format=torch.channels_last)
-        self.register_buffer("middle", torch.zeros(()))
-        self.register_buffer("spread", torch.ones(()))
-
-    @property
-    def codes(self) -> Codes:
-        return self.stays.codes
 
     def _clean(self, x: Tensor, sigma: Tensor, beside: Tensor) -> Tensor:
         """D, (n, channels, height, width). sigma (n,), beside (n, wide)."""
@@ -96,13 +86,9 @@ class Denoiser(Neural):
         wanted = (x - noisy / (1 + s**2)) * (1 + s**2).sqrt() / s
         return (self._raw(noisy, sigma, beside) - wanted).square().flatten(1).mean(1)
 
-    def _scaled(self, pixels: Tensor) -> Tensor:
-        return (shades(pixels, self.layout.levels) - self.middle) / self.spread
-
     def objective(self, x: Pictures, held_out: Pictures, rng: torch.Generator):
         where = x.pixels.device
-        some = shades(x.pixels[torch.randperm(len(x), generator=rng)[:4096].to(where)], self.layout.levels)
-        self.middle.copy_(some.mean()), self.spread.copy_(some.std().clamp_min(1e-3))
+        self.measure(x.pixels, rng)
         each = -(-HELD_OUT // len(held_out))  # times that a held-out picture is looked at, over all levels alike
         even = torch.special.ndtri((torch.arange(each * len(held_out), device=where) + 0.5) / (each * len(held_out)))
         even = (MIDDLE + AROUND * even[torch.randperm(len(even), generator=rng).to(where)]).exp()
@@ -113,32 +99,41 @@ class Denoiser(Neural):
             sigma = (MIDDLE + AROUND * torch.special.ndtri(share.clamp(1e-4, 1 - 1e-4))).exp()
             told = self.stays(x.static[i])
             beside = torch.where(torch.rand(len(i), 1, device=where) < LEFT_OUT, self.anyone, told)
-            return self._errors(self._scaled(x.pixels[i]), sigma, torch.randn(len(i), *self.layout.shape, device=where), beside).mean()
+            return self._errors(self.scaled(x.pixels[i]), sigma, torch.randn(len(i), *self.layout.shape, device=where), beside).mean()
 
         def score() -> Tensor:
             found, at = [], torch.arange(len(even), device=where)
             for part in at.split(256):
                 i = part % len(held_out)
-                found.append(self._errors(self._scaled(held_out.pixels[i]), even[part], eps[part], self.stays(held_out.static[i])))
+                found.append(self._errors(self.scaled(held_out.pixels[i]), even[part], eps[part], self.stays(held_out.static[i])))
             return -torch.cat(found).view(each, -1).mean(0)
 
         return {"": loss}, score
 
     @torch.no_grad()
-    def sample(self, static: Tensor, *, rng: torch.Generator) -> Tensor:
-        """static (n, fields) -> pixels (n, channels, height, width)."""
-        return torch.cat([self._draw(part, rng) for part in static.split(CHUNK)])
+    def completed(self, static: Tensor, right: Callable[[Tensor, Tensor], Tensor], rng: torch.Generator) -> Tensor:
+        """Pixels of pictures of which something is known: right(clean, numbers of the pictures) puts that right in scaled pixels.
 
-    def _draw(self, static: Tensor, rng: torch.Generator) -> Tensor:
-        """From the most noise to the least by the method of Heun."""
+        In twice as many steps, each of which takes away fresh noise too, so that what is drawn grows together with what is known."""
+        parts = torch.arange(len(static)).split(self.CHUNK)
+        return torch.cat([self._drawn(static[i], rng, 2 * self.steps, lambda clean, i=i: right(clean, i), FRESH) for i in parts])
+
+    def draw(self, static: Tensor, rng: torch.Generator) -> Tensor:
+        return self._drawn(static, rng, self.steps)
+
+    def _drawn(self, static: Tensor, rng: torch.Generator, steps: int, right: Callable[[Tensor], Tensor] = lambda clean: clean, fresh: float = 0.0) -> Tensor:
+        """From the most noise to the least by the method of Heun. fresh: noise that is put on before each step, as a share of what there is."""
         n, beside = len(static), self.stays(static)
-        levels = torch.linspace(MOST ** (1 / BEND), LEAST ** (1 / BEND), self.steps + 1) ** BEND
+        levels = torch.linspace(MOST ** (1 / BEND), LEAST ** (1 / BEND), steps + 1) ** BEND
         x = MOST * torch.randn(n, *self.layout.shape, generator=rng)
         for now, then in pairwise(levels):
-            before = (x - self._led(x, now, beside)) / now
+            if fresh:
+                x = x + now * math.sqrt((1 + fresh) ** 2 - 1) * torch.randn(x.shape, generator=rng)
+                now = now * (1 + fresh)
+            before = (x - right(self._led(x, now, beside))) / now
             guess = x + (then - now) * before
-            x = x + (then - now) * (before + (guess - self._led(guess, then, beside)) / then) / 2
-        return levelled(self._led(x, levels[-1], beside) * self.spread + self.middle, self.layout.levels)
+            x = x + (then - now) * (before + (guess - right(self._led(guess, then, beside))) / then) / 2
+        return self.whole(right(self._led(x, levels[-1], beside)))
 
     def _led(self, x: Tensor, sigma: Tensor, beside: Tensor) -> Tensor:
         """D with guidance, at one level of noise."""

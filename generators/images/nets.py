@@ -1,4 +1,4 @@
-"""Networks for pictures: a small U-Net that a condition scales and shifts, and what stands beside a picture as a vector.
+"""Networks for pictures, which a condition scales and shifts: a small U-Net, and from a picture to a vector and back.
 
 U-Net: convolutional networks for biomedical image segmentation; O. Ronneberger, P. Fischer, T. Brox; 2015; https://arxiv.org/abs/1505.04597
 Real-time single image and video super-resolution using an efficient sub-pixel convolutional network (space to depth); W. Shi et al.; 2016; https://arxiv.org/abs/1609.05158
@@ -8,8 +8,10 @@ Group normalization; Y. Wu, K. He; 2018; https://arxiv.org/abs/1803.08494
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +21,7 @@ from generators.nets import dropout
 
 SIDE = 16  # cells that the longer side of a picture is cut into, at most
 HEADS = 4
+LEAST = 4  # cells that a picture is when it becomes a vector
 
 
 def patch(height: int, width: int) -> int:
@@ -108,3 +111,57 @@ class UNet(nn.Module):
 
 def _groups(width: int) -> int:
     return next(k for k in (8, 4, 2, 1) if width % k == 0)
+
+
+def cells(shape: tuple[int, int], least: int) -> list[tuple[int, int]]:
+    """Sizes at which a picture is looked at: in cells, then every one half of that before, to the last with a side of at most `least`."""
+    side = patch(*shape)
+    out = [tuple(-(-n // side) for n in shape)]
+    while max(out[-1]) > least:
+        out.append(tuple(-(-n // 2) for n in out[-1]))
+    return out
+
+
+class Reader(nn.Module):
+    """(n, inside, height, width) and a condition (n, condition) -> (n, outside): a picture as a vector.
+
+    width: channels where a picture is largest; each size below has one more time as many.
+    """
+
+    def __init__(self, inside: int, outside: int, shape: tuple[int, int], width: int, condition: int, share: float):
+        super().__init__()
+        sizes = cells(shape, LEAST)
+        self.patch, self.room = patch(*shape), [k * patch(*shape) - side for k, side in zip(sizes[0], shape, strict=True)]
+        wide = [width * (i + 1) for i in range(len(sizes))]
+        self.inlet = nn.Conv2d(inside * self.patch**2, width, 3, padding=1)
+        self.blocks = nn.ModuleList([Block(a, a, condition, share) for a in wide])
+        self.smaller = nn.ModuleList([nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(wide)])
+        self.last, self.outlet = nn.GroupNorm(_groups(wide[-1]), wide[-1]), nn.Linear(wide[-1] * math.prod(sizes[-1]), outside)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        h = self.inlet(F.pixel_unshuffle(F.pad(x, (0, self.room[1], 0, self.room[0]), mode="replicate"), self.patch))
+        for i, block in enumerate(self.blocks):
+            h = block(h, condition)
+            h = self.smaller[i](h) if i < len(self.smaller) else h
+        return self.outlet(F.silu(self.last(h)).flatten(1))
+
+
+class Painter(nn.Module):
+    """(n, inside) and a condition (n, condition) -> (n, outside, height, width): Reader the other way round."""
+
+    def __init__(self, inside: int, outside: int, shape: tuple[int, int], width: int, condition: int, share: float):
+        super().__init__()
+        self.shape, self.sizes, self.patch = shape, cells(shape, LEAST)[::-1], patch(*shape)
+        wide = [width * (len(self.sizes) - i) for i in range(len(self.sizes))]
+        self.inlet = nn.Linear(inside, wide[0] * math.prod(self.sizes[0]))
+        self.larger = nn.ModuleList([nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(wide)])
+        self.blocks = nn.ModuleList([Block(a, a, condition, share) for a in wide])
+        self.last, self.outlet = nn.GroupNorm(_groups(wide[-1]), wide[-1]), nn.Conv2d(wide[-1], outside * self.patch**2, 3, padding=1)
+
+    def forward(self, z: Tensor, condition: Tensor) -> Tensor:
+        h = self.inlet(z).unflatten(1, (-1, *self.sizes[0]))
+        for i, block in enumerate(self.blocks):
+            h = self.larger[i - 1](F.interpolate(h, size=self.sizes[i], mode="nearest")) if i else h
+            h = block(h, condition)
+        h = F.pixel_shuffle(self.outlet(F.silu(self.last(h))), self.patch)
+        return h[:, :, : self.shape[0], : self.shape[1]]
