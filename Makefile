@@ -29,7 +29,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(PIP) --editable '.[dev]'
+	$(PIP) --editable '.[dev,datasets]'
 	touch $@
 
 bench: $(VENV)/installed
@@ -38,6 +38,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/series.py
 	$(BIN)/python benchmarks/timegan.py
+	$(BIN)/python benchmarks/images.py
 	$(BIN)/python benchmarks/hmm.py
 
 clean:

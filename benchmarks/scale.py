@@ -1,4 +1,4 @@
-"""Large tables: `python benchmarks/scale.py [--only sampling long wide many visits]` prints the README's table of size.
+"""Large tables: `python benchmarks/scale.py [--only sampling long wide many visits images]` prints the README's table of size.
 
 Needs LIKENESS_DATA, a folder with adult_train.csv. Every line is a process of its own: seconds, and its peak memory beside
 what `--dry-run` said before.
@@ -8,6 +8,7 @@ what `--dry-run` said before.
     wide      500 columns
     many      a category of 300,000 values
     visits    series of 20,000 subjects, 50 steps each at times of their own, 10 columns of all kinds, fitted for a fixed time
+    images    20,000 images of 64 x 64 pixels
 """
 
 from __future__ import annotations
@@ -125,9 +126,27 @@ def visits(folder: Path, data: Path) -> Iterator[tuple[str, dict]]:
     yield f"{people:,} subjects of {steps} steps, autoregressive for 4 minutes", run(folder, f"{entry}  sample: {{subjects: {people}}}\n")
 
 
+def images(folder: Path, data: Path) -> Iterator[tuple[str, dict]]:
+    """scikit-learn's digits at 64 x 64 pixels, each turned, moved and lit by chance, with grain."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    rng, held, count = np.random.default_rng(0), load_digits(), 20_000
+    which, made = rng.integers(len(held.target), size=count), np.zeros((count, 64, 64), np.uint8)
+    for i, w in enumerate(which):
+        one = Image.fromarray((held.images[w] * 15).astype(np.uint8)).resize((56, 56), Image.Resampling.BICUBIC).rotate(rng.normal(0, 8))
+        top, left = rng.integers(0, 9, 2)
+        made[i, top : top + 56, left : left + 56] = one
+    made = (made * rng.uniform(0.6, 1, (count, 1, 1)) + rng.normal(0, 6, made.shape)).clip(0, 255).astype(np.uint8)
+    np.savez(folder / "digits64.npz", images=made, labels=held.target[which])
+    for generator in ("gmm", "{vae: {minutes: 4}}"):
+        entry = f"  source: {{images: digits64.npz, label: digit}}\n  generator: {generator}\n  sample: {{rows: {count}}}\n"
+        yield f"{count:,} images of 64 x 64, {generator.strip('{}')}", run(folder, entry)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = {"sampling": sampling, "long": long, "wide": wide, "many": many, "visits": visits}
+    parts = {"sampling": sampling, "long": long, "wide": wide, "many": many, "visits": visits, "images": images}
     parser.add_argument("--only", nargs="*", default=list(parts), choices=list(parts))
     asked = parser.parse_args()
     if not os.environ.get("LIKENESS_DATA"):

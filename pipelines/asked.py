@@ -77,7 +77,8 @@ def _rows(entry: Entry, table: Table) -> None:
     where = f"{entry.name}.sample.{key}"
     if found < FEWEST:
         raise DataError(f"{where}: found {found}, expected at least {FEWEST}: fewer cannot be judged; `likeness sample` draws as few as you like")
-    each = len(table.schema.columns) * CELL * (float(table.lengths.mean()) if table.schema.time else 1.0)
+    pixels = 4 * table.values.schema.field(table.schema.image.name).type.byte_width if table.schema.image else 0
+    each = pixels + len(table.schema.columns) * CELL * (float(table.lengths.mean()) if table.schema.time else 1.0)
     if (needed := found * each) > memory:
         raise DataError(f"{where}: found {found}, which take {needed / 1e9:.0f} GB to judge; expected at most {int(memory / each)} on this machine")
 

@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = command("serve", _serve, "Run every entry that has a schedule at its times, until stopped.")
     listing = command("list", _list, "List the entries of flows.yaml.")
     init = command("init", _init, "Look at a table and add an entry for it to flows.yaml, for a person to correct.")
-    init.add_argument("source", help="a CSV or Parquet file, glob, folder or URL")
+    init.add_argument("source", help="a CSV or Parquet file, glob, folder or URL; a .npz or a folder of image files")
     init.add_argument("--name", help="name of the entry; by default after the file")
     init.add_argument("--subject", metavar="COLUMN", help="whose row it is, where somebody has several")
     init.add_argument("--time", metavar="COLUMN", help="when a row is: the source is series, of --subject")

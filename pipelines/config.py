@@ -125,9 +125,9 @@ def _entry(path: Path, name: Any, raw: Any) -> Entry:
         raise DataError(f"{where}: a pipeline's name holds other than letters, digits, dots, dashes and underscores")
     try:
         found = mapping(raw, where, SHEET, required=("source",))
-        series = _is_series(found["source"])
+        series, nothing = _is_series(found["source"]), _nothing(found["source"])
         family, given = found.pop("generator", ("autoregressive" if series else Entry.family, {}))
-        found["family"], found["arguments"] = family, _arguments(family, given, f"{where}.generator.{family}", series)
+        found["family"], found["arguments"] = family, _arguments(family, given, f"{where}.generator.{family}", nothing)
         if "privacy" in found:
             found.update(found.pop("privacy"))
         unit, wrong = ("subjects", "rows") if series else ("rows", "subjects")
@@ -139,11 +139,31 @@ def _entry(path: Path, name: Any, raw: Any) -> Entry:
 
 
 def _source(raw: Any, where: str, **sheet) -> Source:
-    found = mapping(raw, where, {"table": text, "dataset": _dataset, "series": text, **sheet}, hint="images are for notebooks so far")
-    kind = pick(found, ("table", "dataset", "series"), where)
+    found = mapping(raw, where, {"table": text, "dataset": _dataset, "series": text, "images": text, "label": text, "size": _size, **sheet})
+    kind = pick(found, ("table", "dataset", "series", "images"), where)
     if sheet:
         _timed(kind, found, where)
+    _pictured(kind, found, where)
     return Source(kind, found.pop(kind), **found)
+
+
+def _pictured(kind: str, found: dict, where: str) -> None:
+    """Of images the label is the target, and everyone is somebody else's."""
+    for key in ("target", "subject") if kind == "images" else ("label", "size"):
+        if key in found:
+            expected = "label:" if key == "target" else "no such key" if kind == "images" else "it beside images: alone"
+            raise DataError(f"{where}.{key}: found beside {kind}:, expected {expected}")
+    if "label" in found:
+        found["target"] = found.pop("label")
+
+
+def _size(raw: Any, where: str) -> tuple[int, int]:
+    """Pixels a side, or [height, width]."""
+    sides = raw if isinstance(raw, list) else [raw, raw]
+    if len(sides) != 2:
+        raise DataError(f"{where}: found {len(sides)} numbers, expected one, or [height, width]")
+    height, width = (int(number(side, where, 4, 128, whole=True)) for side in sides)
+    return height, width
 
 
 def _timed(kind: str, found: Mapping, where: str) -> None:
@@ -185,9 +205,9 @@ def _holdout(raw: Any, where: str) -> float | Source:
 
 
 def _generator(raw: Any, where: str) -> tuple[str, dict]:
-    from generators.registry import FAMILIES, OF_SERIES
+    from generators.registry import FAMILIES, OF_IMAGES, OF_SERIES
 
-    known = list(dict.fromkeys([*FAMILIES, *OF_SERIES]))
+    known = list(dict.fromkeys([*FAMILIES, *OF_SERIES, *OF_IMAGES]))
     if isinstance(raw, dict) and len(raw) != 1:
         raise DataError(f"{where}: found {len(raw)} keys, expected one family: {', '.join(known)}")
     family, given = next(iter(raw.items())) if isinstance(raw, dict) else (raw, {})
@@ -195,20 +215,27 @@ def _generator(raw: Any, where: str) -> tuple[str, dict]:
     return family, mapping(given or {}, f"{where}.{family}")
 
 
-def _arguments(family: str, given: dict, where: str, series: bool) -> dict:
-    """Keyword arguments of the family that generates what the source holds; of series also `static`, which says what stays."""
-    from generators.layout import Layout, SeriesLayout
-    from generators.registry import FAMILIES, OF_SERIES
-    from generators.synthesizer import build
+def _nothing(source: Source) -> Any:
+    """A layout of what the source holds, without a column."""
+    from generators.layout import ImageLayout, Layout, SeriesLayout
 
-    families = OF_SERIES if series else FAMILIES
+    if source.kind == "images":
+        return ImageLayout(Layout(()), (1, 8, 8))
+    return SeriesLayout(Layout(()), Layout(()), ((1, 1),)) if _is_series(source) else Layout(())
+
+
+def _arguments(family: str, given: dict, where: str, nothing: Any) -> dict:
+    """Keyword arguments of the family that generates what the source holds; of series and images also `static`, which says what stays or stands beside."""
+    from generators.registry import FAMILIES
+    from generators.synthesizer import BUILT, build
+
+    what, families, joint = BUILT[type(nothing)]
     if family not in families:
-        raise DataError(f"{where}: generates no {'series' if series else 'tables'}, expected one of {', '.join(families)}")
-    static = {"static": choice(given["static"], f"{where}.static", FAMILIES)} if series and "static" in given else {}
+        raise DataError(f"{where}: generates no {what}, expected one of {', '.join(families)}")
+    static = {"static": choice(given["static"], f"{where}.static", FAMILIES)} if joint and "static" in given else {}
     found = arguments({k: v for k, v in given.items() if k not in static}, where, families[family]) | static
-    nothing = Layout(())
     try:
-        build(family, SeriesLayout(nothing, nothing, ((1, 1),)) if series else nothing, found)
+        build(family, nothing, found)
     except DataError as problem:
         raise DataError(f"{where}: {str(problem).removeprefix(f'generator.{family}: ')}") from None
     return found

@@ -5,6 +5,8 @@ Nothing of a file but its pixels is kept: no EXIF, no comment, no name. Errors n
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import json
 import re
@@ -24,8 +26,10 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 IMAGE, LABEL = "image", "label"  # names of the columns, where the source has none
 SPLITS = ("train", "val", "test")  # of a .npz as MedMNIST names them
+DIGITS = "digits"  # those that ship inside scikit-learn
 LARGEST = 2**24  # pixels of a file that is opened at all
 SIDE = 128  # pixels a side that a generator is meant for, at most
+SHOWN, SHOWN_CLASSES, ZOOMED = 12, 20, 64  # pictures of a class and classes in a report, and pixels a side, about, as they are shown
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # as Hugging Face datasets hold an image
 
 
@@ -36,7 +40,9 @@ def read(location: str, root: Path, size: tuple[int, int] | None = None, label: 
     Raises DataError with the file's name for whatever is no image, or unlike the others.
     """
     path = root / Path(location).expanduser()
-    if "://" not in location and path.is_dir() and not _parts(location, root):
+    if location == DIGITS and not path.exists():
+        pixels, beside = _digits(label)
+    elif "://" not in location and path.is_dir() and not _parts(location, root):
         values, beside = _folder(path, size), {}
         pixels, names = values
         beside = {label or LABEL: pa.array(names)} if names else {}
@@ -58,6 +64,35 @@ def read(location: str, root: Path, size: tuple[int, int] | None = None, label: 
 def _parts(location: str, root: Path) -> bool:
     """Whether a folder holds Parquet."""
     return any(p.suffix.lower() in (".parquet", ".pq") for p in (root / Path(location).expanduser()).rglob("*"))
+
+
+def found(location: str, root: Path) -> bool:
+    """Whether a path is that of images by its name alone: a .npz, or a folder that holds files of images and no table."""
+    path = root / Path(location).expanduser()
+    if not path.is_dir():
+        return location.lower().endswith(".npz")
+    endings = {p.suffix.lower() for p in path.rglob("*") if p.is_file()}
+    return bool(endings & set(ENDINGS)) and not endings & {".parquet", ".pq", ".csv", ".gz"}
+
+
+def fingerprint(location: str, root: Path) -> str:
+    """sha256 of what is learned from: the bytes of each file, and which class each is in."""
+    path, total = root / Path(location).expanduser(), hashlib.sha256()
+    if location == DIGITS and not path.exists():
+        return hashlib.sha256(_digits(None)[0].tobytes()).hexdigest()
+    if "://" in location or (path.suffix.lower() != ".npz" and (not path.is_dir() or _parts(location, root))):
+        return reading.fingerprint(location, root)
+    for file in [path] if path.is_file() else _files(path):
+        part = hashlib.sha256(file.read_bytes()).digest()
+        total.update(part + (file.parent.name.encode() if path.is_dir() else b""))
+    return total.hexdigest()
+
+
+def _digits(label: str | None) -> tuple[np.ndarray, dict[str, pa.Array]]:
+    from sklearn.datasets import load_digits
+
+    held = load_digits()
+    return (held.images * 15.9375).astype(np.uint8)[..., None], {label or LABEL: pa.array(held.target)}
 
 
 # .npz
@@ -101,7 +136,7 @@ def _whole(pixels: np.ndarray, where: str) -> np.ndarray:
 
 def _folder(path: Path, size: tuple[int, int] | None) -> tuple[np.ndarray, list[str]]:
     """Pixels, and the name of the folder that each file is in; no names where none is in one."""
-    files = sorted(p for p in path.rglob("*") if p.is_file() and not any(part.startswith(".") for part in p.relative_to(path).parts))
+    files = _files(path)
     if not files:
         raise DataError(f"{path}: no file in it, expected {', '.join(ENDINGS)}, in one folder for each class or in none")
     deep = [len(p.relative_to(path).parts) for p in files]
@@ -109,6 +144,10 @@ def _folder(path: Path, size: tuple[int, int] | None) -> tuple[np.ndarray, list[
         odd = next(p for p, d in zip(files, deep, strict=True) if d > 2 or d != max(deep))
         raise DataError(f"{odd.relative_to(path)}: lies beside class folders or below one, expected every file in a class folder, or none in any")
     return _stacked(((str(p.relative_to(path)), p.read_bytes) for p in files), size), [p.parent.name for p in files] if deep[0] == 2 else []
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(p for p in path.rglob("*") if p.is_file() and not any(part.startswith(".") for part in p.relative_to(path).parts))
 
 
 def _column(location: str, root: Path, size: tuple[int, int] | None) -> tuple[np.ndarray, dict[str, pa.ChunkedArray]]:
@@ -243,3 +282,24 @@ def _features(values: pa.Table, schema: Schema) -> Iterator[tuple[str, dict]]:
         else:
             kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
             yield field.name, {"dtype": re.sub("^double$", "float64", str(kind)), "_type": "Value"}
+
+
+# the report
+
+
+def rows(table: Table) -> list[dict]:
+    """The first pictures of each class side by side, {"label", "png": base64, "width", "height": as it is shown}."""
+    target, pixels = table.schema.target, pixels_of(table)
+    labels = table.column(target).cast(pa.string()).fill_null("no label").to_pylist() if target else [None] * len(table)
+    found: dict[str | None, list[int]] = {}
+    for i, label in enumerate(labels):
+        found.setdefault(label, []).append(i)
+    made = []
+    for label, at in sorted(found.items(), key=lambda item: -len(item[1]))[:SHOWN_CLASSES]:
+        some = pixels[at[:SHOWN]]
+        some = (some >> 8).astype(np.uint8) if some.dtype == np.uint16 else some
+        row = np.concatenate([np.pad(one, ((0, 0), (0, 1), (0, 0)), constant_values=255) for one in some], 1)
+        zoom = max(ZOOMED // pixels.shape[1], 1)
+        shown = {"label": label, "png": base64.b64encode(_png(row)).decode(), "width": zoom * row.shape[1], "height": zoom * row.shape[0]}
+        made.append(shown | {"images": len(at)})
+    return made

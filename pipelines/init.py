@@ -15,15 +15,19 @@ import pyarrow.compute as pc
 import yaml
 
 from generators.data import Column, DataError, Schema, Table
-from pipelines import reading, series, sources
+from pipelines import images, reading, series, sources
 from pipelines.config import Source, names
 from privacy.membership import SUBJECTS
 
 HOLDOUT = 0.25
+LAST = ["  privacy: {rare_below: 10}   # values of fewer subjects than this are not learned", "  publish: published", ""]
 
 
 def entry_for(source: str, *, root: Path = Path(), name: str | None = None, subject: str | None = None, time: str | None = None) -> str:
-    """The text of an entry for a path, glob, folder, URL or library dataset; the path is relative to `root`. With a time, of series."""
+    """The text of an entry for a path, glob, folder, URL or library dataset; the path is relative to `root`. With a time, of series; a .npz or a folder of
+    image files is images."""
+    if images.found(source, root):
+        return _of_images(source, root, name, subject or time)
     kind = "dataset" if source in reading.DATASETS and not (root / source).exists() else "series" if time else "table"
     asked = Source(kind, source, subject=subject, time=time)
     values, is_series = sources.read(asked, root=root), sources.is_series(asked)
@@ -47,9 +51,25 @@ def entry_for(source: str, *, root: Path = Path(), name: str | None = None, subj
         if column not in roles:
             lines.append(_line(column, held, column == target) + ("; stays" if column in stays else ""))
     family = "autoregressive" if is_series else "gmm"
-    lines += [_holdout(values, subject), "  seed: 0", f"  generator: {family}"]
-    lines += ["  privacy: {rare_below: 10}   # values of fewer subjects than this are not learned", "  publish: published", ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, _holdout(values, subject), "  seed: 0", f"  generator: {family}", *LAST])
+
+
+def _of_images(source: str, root: Path, name: str | None, role: str | None) -> str:
+    if role:
+        raise DataError(f"{source}: found images and --subject or --time, expected neither: every image is somebody else's")
+    try:
+        values, column = images.read(source, root)
+    except DataError as error:
+        raise DataError(str(error) if source in str(error) else f"{source}: {error}") from None
+    of, beside = column.options, [n for n in values.column_names if n != column.name]
+    lines = [f"{name or name_of(source)}:", "  source:", f"    images: {_yaml(source)}"]
+    lines[-1] += f"     # {of['height']} x {of['width']} pixels, {of['channels']} of {of['bits']} bits; size: [HEIGHT, WIDTH] brings them to another size"
+    lines.append(
+        f"    label: {_yaml(beside[0])}     # which class an image is of"
+        if beside
+        else "    # label: COLUMN     which class an image is of; there is nothing beside them"
+    )
+    return "\n".join([*lines, _holdout(values, None), "  seed: 0", "  generator: gmm      # seconds; vae, diffusion and others take minutes", *LAST])
 
 
 def _holdout(values: pa.Table, subject: str | None) -> str:
@@ -95,7 +115,7 @@ def write_entry(config_path: str | Path, text: str) -> str:
 def name_of(source: str) -> str:
     """A pipeline's name from a path: `data/adult train.csv.gz` is adult-train; a glob takes its folder's."""
     steps = [s for s in re.split(r"[/\\]", source.split("://")[-1]) if s and not set("*?[") & set(s)]
-    stem = re.sub(r"(\.(csv|tsv|parquet|pq|gz))+$", "", steps[-1]) if steps else ""
+    stem = re.sub(r"(\.(csv|tsv|parquet|pq|gz|npz))+$", "", steps[-1]) if steps else ""
     return re.sub(r"[^A-Za-z0-9_]+", "-", stem).strip("-")[:100] or "table"
 
 

@@ -5,6 +5,7 @@ No error holds a value of the data: where a library quotes one, it is cut.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import zlib
 from collections import Counter
@@ -82,6 +83,18 @@ def parts(location: str, root: Path = Path()) -> list[tuple[Any, str]]:
     if not found:
         raise DataError(f"{location}: no part found, expected files that end in {', '.join(ENDINGS)}")
     return [(fs, p) for p in found]
+
+
+def fingerprint(location: str, root: Path = Path()) -> str:
+    """sha256 of the bytes of each part, in order of name. Names and times do not count."""
+    total = hashlib.sha256()
+    for fs, path in parts(location, root):
+        with problems(path), fs.open(path, "rb") as file:
+            part = hashlib.sha256()
+            while block := file.read(1 << 20):
+                part.update(block)
+        total.update(part.digest())
+    return total.hexdigest()
 
 
 def read(location: str, root: Path = Path(), numeric: Collection[str] = ()) -> pa.Table:

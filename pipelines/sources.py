@@ -142,6 +142,8 @@ def load_split(entry: Entry) -> tuple[Table, Table]:
             raise DataError(f"holdout: {entry.holdout} of the rows holds too few windows, expected at least {FEWEST_HELD_OUT} on each side")
         return parts
     label = f"holdout: {entry.holdout.location}"
+    if table.schema.image:
+        return table, _held_images(table, entry, label)
     values = read(entry.holdout, root=entry.root)
     for column in table.schema.arrow:
         if column.name not in values.column_names:
@@ -161,6 +163,22 @@ def load_split(entry: Entry) -> tuple[Table, Table]:
     if _same_rows(holdout, table):
         raise DataError(f"{label}: holds the very rows of the source, expected rows that it does not hold")
     return table, holdout
+
+
+def _held_images(table: Table, entry: Entry, label: str) -> Table:
+    """Held-out images, as those of the source are. Raises DataError where they are not, or are the same."""
+    source = entry.holdout
+    if source.kind != "images":
+        raise DataError(f"{label}: found {source.kind}:, expected images: as the source is")
+    try:
+        holdout = _of_images(replace(source, target=source.target or entry.source.target, size=source.size or entry.source.size), entry.root)
+    except DataError as problem:
+        raise DataError(f"holdout: {problem}") from None
+    if holdout.schema.arrow != table.schema.arrow or holdout.schema.image != table.schema.image:
+        raise DataError(f"{label}: images or columns of another kind than those of the source, expected the same size, colours and columns")
+    if pc.sum(pc.is_in(holdout.column(table.schema.image.name), value_set=table.column(table.schema.image.name).combine_chunks())).as_py():
+        raise DataError(f"{label}: holds images of the source, expected others: what was learned is judged by images of which nothing was")
+    return Table(holdout.values, table.schema)
 
 
 def _shared(one: Table, other: Table) -> int:
@@ -195,19 +213,12 @@ def split(table: Table, holdout: float, seed: int) -> tuple[Table, Table]:
 
 def fingerprint(source: Source, *, root: Path = Path()) -> str:
     """sha256 of the content: of the bytes of each part, in order of name. Names and times do not count."""
-    total = hashlib.sha256()
     if source.kind == "dataset":
         values = reading.dataset(source.location)
         with pa.BufferOutputStream() as sink, pa.ipc.new_stream(sink, values.schema) as stream:
             stream.write_table(values)
         return hashlib.sha256(sink.getvalue()).hexdigest()
-    for fs, path in reading.parts(source.location, root):
-        with reading.problems(path), fs.open(path, "rb") as file:
-            part = hashlib.sha256()
-            while block := file.read(1 << 20):
-                part.update(block)
-        total.update(part.digest())
-    return total.hexdigest()
+    return images.fingerprint(source.location, root) if source.kind == "images" else reading.fingerprint(source.location, root)
 
 
 def _table(values: pa.Table, columns: tuple, subject: str | None, target: str | None) -> Table:

@@ -57,7 +57,7 @@ def where(problem: BaseException) -> str:
     place, frame = "?", problem.__traceback__
     while frame is not None:
         path = Path(frame.tb_frame.f_code.co_filename)
-        if path.parent.name in ("generators", "encoding", "validation", "privacy", "pipelines"):
+        if path.parent.name in ("generators", "encoding", "series", "images", "validation", "privacy", "pipelines"):
             place = f"{path.parent.name}/{path.name}:{frame.tb_lineno}"
         frame = frame.tb_next
     return place
@@ -127,7 +127,7 @@ def _judged(run: Run) -> dict:
     return {
         "name": entry.name, "version": run.version, "config": entry.to_json(), "config_hash": entry.digest, "source": source,
         "fit": fit, "protected": {"rare_below": entry.rare_below, "columns": fit["protected"]}, "sample": run.read("sample.json"),
-        "contract": judged["contract"], "scores": judged["scores"], "verdict": verdict.to_json(),
+        "pictures": steps.pictures(run), "contract": judged["contract"], "scores": judged["scores"], "verdict": verdict.to_json(),
     }  # fmt: skip
 
 

@@ -6,10 +6,12 @@ import numpy as np
 import pictures
 import pytest
 from scipy.linalg import sqrtm
+from tables import rng
 
 from generators.data import pixels_of
-from generators.synthesizer import Synthesizer
-from pipelines.gates import DEFAULTS, METRICS, gates, past
+from generators.encoding.image import ImageEncoder
+from generators.synthesizer import Synthesizer, build
+from pipelines.gates import DEFAULTS, METRICS, gates, past, verdict
 from validation.images import dense, distance, kernel_distance
 from validation.pictures import Look
 
@@ -89,3 +91,22 @@ def test_what_judges_say_is_json_and_holds_no_picture():
     for metric in ("fidelity.frechet", "fidelity.density", "fidelity.agreement", "utility.target"):
         said = json.dumps(METRICS[metric](TRAIN, HOLDOUT, FRESH).to_json())
         assert len(said) < 3000
+
+
+def overfitted(few, **arguments):
+    """A VAE that learned these images by heart: nothing that it did not learn from said when to stop."""
+    fitted = Synthesizer("vae", static="gmm", **arguments)
+    fitted.encoder = ImageEncoder().fit(few, rng=rng())
+    x = fitted.encoder.encode(few, rng=rng())
+    fitted.generator = build("vae", fitted.encoder.layout, fitted.arguments).fit(x, x, rng=rng())
+    return fitted
+
+
+def test_a_model_that_memorised_its_images_is_blocked():
+    """Fifty are too few to tell, and that blocks too; of 150 an attacker tells who was among them."""
+    few = TRAIN.take(np.arange(150))
+    made = overfitted(few, width=16, latent=48, beta=0.01, dropout=0.0, passes=150, batch=32, rate=4e-3).sample(700, seed=0)
+    asked = {"privacy.membership": DEFAULTS["privacy.membership"]}
+    for count, expected in ((50, "NO-VERDICT"), (150, "FAIL")):
+        found = verdict([METRICS["privacy.membership"](few.take(np.arange(count)), HOLDOUT, made)], asked)
+        assert found.verdict == expected, found.reasons

@@ -13,10 +13,11 @@ def blocks(language: str) -> list[str]:
 
 
 def test_python_runs():
+    scope: dict = {}
     for block in blocks("python"):
-        scope: dict = {}
         exec(block, scope)
-        assert len(scope["frame"]) == 1000 and set(scope["frame"]["diagnosis"]) == {"malignant"}
+    assert len(scope["frame"]) == 1000 and set(scope["frame"]["diagnosis"]) == {"malignant"}
+    assert len(set(scope["odd"])) == 10 and max(scope["odd"]) < 1797
 
 
 def test_yaml_loads(tmp_path):
@@ -34,12 +35,13 @@ def test_the_shipped_flows_load():
 
 
 def test_tables_name_every_metric_with_its_gate_and_every_family():
-    from generators.registry import FAMILIES, OF_SERIES
+    from generators.registry import FAMILIES, OF_IMAGES, OF_SERIES
     from pipelines.gates import DEFAULTS
 
     for metric, bound in DEFAULTS.items():
         (row,) = [line for line in README.splitlines() if line.startswith(f"| `{metric}`")]
         limit = next(iter(bound.values()))
         assert (f"{limit:g}" if limit else "none") in row.rsplit("|", 2)[1]
-    for family in (*FAMILIES, *OF_SERIES):
-        assert any(line.startswith(f"| `{family}`") for line in README.splitlines())
+    for what, families in (("tables", FAMILIES), ("series", OF_SERIES), ("images", OF_IMAGES)):
+        for family in families:
+            assert any(line.startswith(f"| `{family}`") and what in line.split("|")[2] for line in README.splitlines())
