@@ -180,7 +180,8 @@ def judged(metric: str, bound: Mapping[str, float], score: Score | None) -> Row:
     if score.low < score.high and real_no_better:
         return row(NO_VERDICT, asked, f"{said}{real}, so the table is too small to tell")
     bad = score.value > bound.get("max", math.inf) if score.better == "low" else score.value < bound.get("min", -math.inf)
-    return row(FAIL, asked, f"{said}{f': {words.wrong}' if words.wrong and bad else ''}{real}")
+    most = f" (most of all: {score.details['worst']})" if "worst" in score.details else ""
+    return row(FAIL, asked, f"{said}{f': {words.wrong}{most}' if words.wrong and bad else ''}{real}")
 
 
 def known_metrics() -> list[str]:

@@ -218,7 +218,8 @@ def series(found: Mapping[str, Mapping], facts: Mapping) -> dict:
         {"title": title, "picture": charts.histogram(one.get("edges") or [], one.get("real") or [], one.get("synthetic") or [], title)}
         for key, title in (("steps", "number of steps"), ("distances", "time between steps")) if (one := timing.get(key))
     ]  # fmt: skip
-    return {"numbers": numbers, "clock": clock}
+    apart = [{"name": key, **one} for key, one in (found.get("fidelity.timing", {}).get("each") or {}).items()]
+    return {"numbers": numbers, "clock": clock, "apart": apart}
 
 
 def contract(results: Mapping) -> dict:

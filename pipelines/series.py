@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -25,17 +26,37 @@ def timed(values: pa.Table, time: str | None) -> None:
     kind = column.type
     if is_text(kind):
         said = column.drop_null().to_pylist()
-        wrong = min(sum(not parses(v) for v in said) for parses in (_is_date, _is_number))
+        wrong = min(([i for i, v in enumerate(column.to_pylist()) if v is not None and not parses(v)] for parses in (_is_date, _is_number)), key=len)
         if not wrong:
-            raise DataError(f"time: column {time!r} holds times as text, expected a column of dates or timestamps (pandas.to_datetime makes one)")
+            zoned = sum(re.search(r"(Z|[+-]\d\d:?\d\d)$", v) is not None for v in said)
+            some = f", of which {zoned} of {len(said)} have a zone" if 0 < zoned < len(said) else ""
+            raise DataError(
+                f"time: column {time!r} holds times as text{some}, expected dates or timestamps, all with a zone or none (pandas.to_datetime makes them)"
+            )
         raise DataError(
-            f"time: column {time!r} is text, of which {wrong} of {len(column)} values are no number, date or time; expected numbers, dates or timestamps"
+            f"time: column {time!r} is text, of which {len(wrong)} of {len(column)} values are no number, date or time, the first in row {wrong[0] + 1}; "
+            "expected numbers, dates or timestamps"
         )
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_date(kind) or pa.types.is_timestamp(kind)):
         raise DataError(f"time: column {time!r} is of type {kind}, expected numbers, dates or timestamps")
     missing = column.null_count + (int(pc.sum(pc.is_nan(column)).as_py() or 0) if pa.types.is_floating(kind) else 0)
     if missing:
-        raise DataError(f"time: column {time!r} is empty in {missing} of {len(column)} rows, expected a time in every row")
+        first = pc.index(pc.is_null(column, nan_is_null=True), True).as_py() + 1
+        raise DataError(f"time: column {time!r} is empty in {missing} of {len(column)} rows, the first is row {first}; expected a time in every row")
+    if pa.types.is_integer(kind) and _are_days(column):
+        raise DataError(f"time: column {time!r} holds dates written as whole numbers, expected dates (pandas.to_datetime with format='%Y%m%d' makes them)")
+
+
+def _are_days(column: pa.ChunkedArray) -> bool:
+    """Whether whole numbers are all dates as in 20240131, in more months than one: others are numbers that happen to be so large."""
+    held = np.unique(column.to_numpy())
+    if not len(held) or held[0] < 1800_01_01 or held[-1] > 2200_12_31 or len(np.unique(held // 100)) < 2:
+        return False
+    year, month, day = held // 10_000, held // 100 % 100, held % 100
+    if not (((month >= 1) & (month <= 12)).all() and (day >= 1).all()):
+        return False
+    begin = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
+    return bool((day <= ((begin + 1).astype("datetime64[D]") - begin.astype("datetime64[D]")).astype(int)).all())
 
 
 def _is_date(value: str) -> bool:

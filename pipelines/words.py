@@ -58,8 +58,8 @@ WORDS = {
         "values of categories do not follow each other as the real ones do",
     ),
     "fidelity.timing": Words(
-        "Timing", "Are there as many steps, so far apart, as in the real series?", "1 is equal.",
-        "series are not as long, or steps not as far apart, as the real ones",
+        "Timing", "Are there as many steps, so far apart, on such days and at such times, as in the real series?", "1 is equal.",
+        "series are not as long, steps not as far apart, or not at such times, as the real ones",
     ),
     "fidelity.condition": Words(
         "Conditioned rows", "Are rows that were asked for by a condition distributed as the real ones that meet it?", "1 is equal.",

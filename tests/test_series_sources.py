@@ -14,6 +14,7 @@ from generators.synthesizer import Synthesizer
 from pipelines import read, sources
 from pipelines.cli import main
 from pipelines.config import Source, load_entry
+from pipelines.series import timed
 from validation.resampling import too_few
 
 N = 150
@@ -76,8 +77,9 @@ def endless():
 
 BAD = [
     ("two rows at one time", lambda t: pa.concat_tables([t, t.slice(0, 3)]), {}, "time: 3 rows stand at the same time 'visit'"),
-    ("a time that does not parse", lambda t: long_table(visit=["2020-01-01"] * (len(t) - 2) + ["soon", "later"]), {}, "'visit' is text, of which 2 of"),
-    ("times with a zone and without", lambda t: long_table(visit=["2020-01-01", *["2020-01-01T00:00:00Z"] * (len(t) - 1)]), {}, "'visit' holds times as text"),
+    ("a time that does not parse", lambda t: long_table(visit=["2020-01-01"] * (len(t) - 2) + ["soon", "later"]), {}, "2 of 699 values are"),
+    ("times with a zone and without", lambda t: long_table(visit=["2020-01-01", *["2020-01-01T00:00:00Z"] * (len(t) - 1)]), {}, "698 of 699 have a zone"),
+    ("dates as whole numbers", lambda t: long_table(visit=[20191228 - 100 * (i % 12) - i % 28 for i in range(len(t))]), {}, "dates written as whole numbers"),
     ("a time that is not there", lambda t: long_table(**with_nulls("visit", 4)), {}, "'visit' is empty in 4 of"),
     ("a subject that is not there", lambda t: long_table(**with_nulls("patient", 2)), {}, "subject: column 'patient' is empty in 2 rows"),
     ("no such time", lambda t: t, {"time": "day"}, "time: no column 'day'; the columns are patient"),
@@ -95,6 +97,13 @@ def test_bad_series_are_refused_in_plain_words(tmp_path, name, make, options, wo
         series(tmp_path, make(long_table()), **options)
     said = str(found.value)
     assert words in said and "visits.parquet" in said and "P0" not in said and "soon" not in said
+
+
+def test_whole_numbers_that_are_no_dates_are_times():
+    for times in (np.arange(20240101, 20240141), np.arange(20240101, 20240120), np.array([20240101, 20240230])):
+        timed(pa.table({"t": times}), "t")
+    with pytest.raises(DataError, match="holds dates written as whole numbers"):
+        timed(pa.table({"t": np.array([20240131, 20240229, 20240301])}), "t")
 
 
 SHEET = [

@@ -56,10 +56,11 @@ def judged(
     drawn = [value(found, _again(train, rng), _again(synthetic, rng)) for _ in range(DRAWS)]
     figures = {key: (m(ones(train), ones(synthetic)), real[key](ones(train), ones(holdout)) if key in real else np.nan) for key, m in found.items()}
     each = {key: {"distance": a if np.isfinite(a) else None, "yardstick": b if np.isfinite(b) else None} for key, (a, b) in figures.items()}
-    return Score(
-        name, got, *interval(got, drawn, 0, 1), value(real, ones(train), ones(holdout)), "high", too_few(train, holdout, synthetic),
-        {"each": each, "looked_at": seen, **shown(train, synthetic)},
-    )  # fmt: skip
+    details = {"each": each, "looked_at": seen, **shown(train, synthetic)}
+    if worst and each:
+        details["worst"] = max(each, key=lambda key: each[key]["distance"] or 0.0)
+    power = too_few(train, holdout, synthetic)
+    return Score(name, got, *interval(got, drawn, 0, 1), value(real, ones(train), ones(holdout)), "high", power, details)
 
 
 def _again(table: Table, rng: np.random.Generator) -> np.ndarray:
