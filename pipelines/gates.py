@@ -181,7 +181,8 @@ def judged(metric: str, bound: Mapping[str, float], score: Score | None) -> Row:
         return row(NO_VERDICT, asked, f"{said}{real}, so the table is too small to tell")
     bad = score.value > bound.get("max", math.inf) if score.better == "low" else score.value < bound.get("min", -math.inf)
     most = f" (most of all: {score.details['worst']})" if "worst" in score.details else ""
-    return row(FAIL, asked, f"{said}{f': {words.wrong}{most}' if words.wrong and bad else ''}{real}")
+    sure = "" if past(score.low, bound) and past(score.high, bound) else "it may be that "  # part of the interval is within
+    return row(FAIL, asked, f"{said}{f': {sure}{words.wrong}{most}' if words.wrong and bad else ''}{real}")
 
 
 def known_metrics() -> list[str]:
