@@ -18,6 +18,7 @@ from validation.summary import apart
 BASE_MB = 590  # what Python, torch, scikit-learn and Great Expectations take
 JUDGES_MB, JUDGED = 300, 15_000  # what judges take, and of how many rows or more
 SPACE = 16  # bytes that judges hold for each dimension of a row in which they measure distance
+SEEN = 12  # bytes for each pixel of an image that they look at
 LOOK = 4000  # rows on which a generator is tried
 BASE_S = 20  # seconds: starting Prefect, importing, judging a small table
 CELL_S, JUDGED_S = 2.5e-6, 2e-5  # seconds that a cell takes to be read, drawn and written, and to be judged, if it is
@@ -41,7 +42,7 @@ def plan(entry: Entry) -> str:
     model = build(entry.family, encoder.layout, entry.arguments)
     writable(entry)
     wanted = gates.gates(train.schema, entry.gates, entry.sample.given)
-    people, width = int(train.subjects.max()) + 1, len(encoder.layout)
+    people, width, numbers = int(train.subjects.max()) + 1, len(encoder.layout), "pixels" if train.schema.image else "fields"
     units = people if train.schema.time else len(train)  # what a generator counts
     rows = (entry.sample.subjects or entry.sample.rows or units) * len(train) // units
     some = torch.randperm(units, generator=torch.Generator().manual_seed(entry.seed))[: LOOK * units // len(train) + 1].numpy()
@@ -50,6 +51,7 @@ def plan(entry: Entry) -> str:
     sizes = len(train), len(holdout), rows
     columns = len(train.schema.columns)
     judged = 1e6 * JUDGES_MB * min(rows / JUDGED, 1) + CELL * rows * columns + SPACE * _dimensions(train) * min(max(sizes), ROWS)
+    judged += SEEN * width * sum(sizes) if train.schema.image else 0
     memory = BASE_MB + (2 * (train.values.nbytes + holdout.values.nbytes) + max(held, judged)) / 1e6
     seconds = BASE_S + fitting + columns * (CELL_S * sum(sizes) + JUDGED_S * sum(min(n, MOST) for n in sizes))
     few = too_few(apart(train), apart(holdout), train, SUBJECTS) if "privacy.membership" in wanted else None
@@ -57,7 +59,7 @@ def plan(entry: Entry) -> str:
         f"{entry.name}: {entry.source.kind} {entry.source.location}",
         f"  rows       {len(train)} to learn from, {len(holdout)} held out, {rows} to publish",
         f"  subjects   {people} to learn from, by {train.schema.subject or 'row'}",
-        f"  generator  {entry.family} {dict(entry.arguments) or 'with its defaults'}: {width} fields, {model.size(units)}",
+        f"  generator  {entry.family} {dict(entry.arguments) or 'with its defaults'}: {width} {numbers}, {model.size(units)}",
         f"  protected  values of fewer than {entry.rare_below} subjects",
         *[f"  beware     the run will end without a verdict, for privacy.membership cannot tell: {few}"] * bool(few),
         f"  about      {memory:.0f} MB and {seconds:.0f} s on two cores",

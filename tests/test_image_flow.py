@@ -84,7 +84,7 @@ def test_every_judge_of_images_was_asked(published):
 
 def test_a_dry_run_says_what_it_would_do_and_writes_nothing(tmp_path):
     said = plan(load_entry(lay(tmp_path), "p"))
-    assert "images x.npz" in said and "1348 to learn from, 449 held out" in said and "fidelity.agreement min 0.9" in said
+    assert "images x.npz" in said and "1348 to learn from, 449 held out" in said and "fidelity.agreement min 0.9" in said and ": 64 pixels, " in said
     assert {p.name for p in tmp_path.iterdir()} == {"x.npz", "flows.yaml"}
 
 
