@@ -188,3 +188,36 @@ def test_the_ends_of_the_calendar_are_no_trouble(unit, zone):
     day, since = to_local(pa.chunked_array([times]))
     apart = np.abs(from_local(day, since, times.type).view(pa.int64()).to_numpy() - times.view(pa.int64()).to_numpy())
     assert (apart <= 3 * 86_400 * {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]).all()
+
+
+def clinic(people: int = 200, seed: int = 0, mondays: float = 0.6):
+    """Appointments weeks apart, most of them on a Monday."""
+    r = np.random.default_rng(seed)
+    week = np.cumsum(np.c_[r.integers(0, 60, (people, 1)), r.integers(1, 8, (people, 4))], 1)
+    day = np.where(r.random((people, 5)) < mondays, 0, r.integers(1, 5, (people, 5)))
+    days = np.datetime64("2024-01-01") + 7 * week + day
+    when = pa.array(days.reshape(-1).astype("datetime64[us]")).cast(pa.date32())
+    return longitudinal.of({"who": np.repeat(np.arange(people), 5), "when": when, "x": r.normal(size=5 * people)}, {"when": "datetime"})
+
+
+def test_days_of_the_week_have_their_shares():
+    data = clinic()
+    made = Synthesizer("hmm", passes=2, states=3, seed=1).fit(data).sample(400)
+    shares = np.bincount(weekdays(made), minlength=7) / len(made)
+    assert abs(shares[0] - 0.6) < 0.05 and np.abs(shares[1:5] - 0.1).max() < 0.04 and not shares[5:].any()
+    score = METRICS["fidelity.timing"](data, clinic(200, 1), made)
+    assert score.value > DEFAULTS["fidelity.timing"]["min"], score.details["each"]
+    days = to_local(data.column("when"))[0]
+    assert Weekdays.of(days).lean(days, data.subjects, np.random.default_rng(0)) is days  # what is right stays
+
+
+def test_who_comes_every_week_comes_on_the_same_day_still():
+    lean = Weekdays([0, 1, 4, 5, 6], [0.1, 0.1, 0.6, 0.1, 0.1])
+    whose = np.repeat(np.arange(500), 6)
+    days = lean.day(np.repeat(np.arange(500.0), 6) + 5 * np.tile(np.arange(6), 500))
+    moved = lean.lean(days, whose, np.random.default_rng(0)).reshape(500, 6)
+    assert (np.diff(moved, axis=1) == 7).all() and abs((moved % 7 == 4).mean() - 0.6) < 0.04 and np.abs(moved.reshape(-1) - days).max() <= 6
+    daily = lean.day(np.repeat(np.arange(500.0), 6) + np.tile(np.arange(6), 500))
+    assert lean.lean(daily, whose, np.random.default_rng(0)) is daily
+    near = lean.day(np.repeat(np.arange(500.0), 6) + 4 * np.tile(np.arange(6), 500))
+    assert (np.diff(lean.lean(near, whose, np.random.default_rng(0)).reshape(500, 6), axis=1) > 0).all()

@@ -113,11 +113,13 @@ class Clock:
             moments = np.repeat(self.scale.to_number(first)[0] - total[start], lengths) + total
             return self.scale.to_arrow(moments, np.zeros(len(moments), dtype=bool))
         begin = self.days.count(self.days.settle(to_local(first)[0], rng))
+        whose = np.repeat(np.arange(len(lengths)), lengths)
         day = self.days.day(np.repeat(begin - total[start], lengths) + total)
+        day = day if self.gap is None else self.days.lean(day, whose, rng, self._least)
         if self.hour is None:
             return from_local(day, np.full(len(day), self.always), self.scale.type)
         since = self.hour.decode(x[:, own:], rng, 0).to_numpy(zero_copy_only=False)
-        return self._in_order(day, since, np.repeat(np.arange(len(lengths)), lengths))
+        return self._in_order(day, since, whose)
 
     def _in_order(self, day: np.ndarray, since: np.ndarray, whose: np.ndarray) -> pa.Array:
         """Steps at these times of day, sorted within a day; those that are not later than the one before, moved on."""
