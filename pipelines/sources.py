@@ -46,7 +46,10 @@ def _of_images(source: Source, root: Path) -> Table:
             if alone := pc.sum(pc.equal(held, 1)).as_py():
                 raise DataError(f"label: {alone} of {len(held)} classes have one image alone, expected more of each; leave them out, or add some")
     except DataError as error:
-        raise DataError(f"{source.location}: {error}") from None
+        said = str(error)
+        for name in (source.location, Path(source.location).name):
+            said = said.removeprefix(f"{name}: ")
+        raise DataError(f"{source.location}: {said}") from None
     return table
 
 
