@@ -108,14 +108,13 @@ def test_a_holdout_of_its_own(tmp_path):
     np.savez(tmp_path / "y.npz", images=255 - digits[:300], labels=np.arange(300) % 2)
     train, holdout = sources.load_split(load_entry(config, "p"))
     assert len(train) == 1797 and len(holdout) == 300 and holdout.schema == train.schema
-    for name, pixels, words in (
-        ("the same", digits[100:400], "holds images of the source, expected others"),
-        ("larger", np.random.default_rng(0).integers(0, 256, (300, 9, 9)).astype(np.uint8), "expected the same size, colours and columns"),
+    for pixels, words in (
+        (digits[100:400], "holds images of the source, expected others"),
+        (np.random.default_rng(0).integers(0, 256, (300, 9, 9)).astype(np.uint8), "expected the same size, colours and columns"),
     ):
         np.savez(tmp_path / "y.npz", images=pixels, labels=np.arange(300) % 2)
         with pytest.raises(DataError, match=words):
             sources.load_split(load_entry(config, "p"))
-        assert name
 
 
 SHEET = [
