@@ -12,33 +12,36 @@ def read(source: Any, **options: Any):
     """A Table from a path, glob, folder, URL, scikit-learn dataset or a pandas DataFrame.
 
     options: target, subject, columns ({name: {kind: ...}}) as in flows.yaml; of series also subject and time, or window (steps) and stride.
-    For images, of a .npz, a folder or Parquet: images=True, and label (the column, or what to call that of the classes) and size if wanted.
+    For images, of a .npz, a folder or Parquet: images=True, and label (the column, or what to call that of the classes), size and split if wanted.
     Raises DataError for what cannot be read so.
     """
     from pathlib import Path
 
-    from pipelines import reading, sources
-    from pipelines.config import Source
+    from pipelines import origin, reading, sources
 
-    sources.check(options)
+    frame = hasattr(source, "columns") and hasattr(source, "dtypes")
+    where, options = "DataFrame" if frame else str(source), {name: value for name, value in options.items() if value is not None}
     if options.pop("images", False):
-        options["target"] = options.pop("label", None)
-        return sources.load(Source("images", str(source), **options), root=Path())
-    if hasattr(source, "columns") and hasattr(source, "dtypes"):
-        import pyarrow as pa
+        kind = "images"
+    elif not frame and where in reading.DATASETS and not Path(where).exists():
+        kind = "dataset"
+    else:
+        kind = "series" if {"time", "window", "stride"} & set(options) else "table"
+    asked = origin.source({kind: where} | options, where)
+    if not frame:
+        return sources.load(asked, root=Path())
+    import pyarrow as pa
 
-        from generators.data import DataError
+    from generators.data import DataError
 
-        twice = source.columns[source.columns.duplicated()]
-        if len(twice):
-            raise DataError(f"DataFrame: found two columns {twice[0]!r}, expected names that differ")
-        try:
-            values = pa.Table.from_pandas(source, preserve_index=False)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as problem:  # its first words hold a value, its last ones the column
-            raise DataError(f"DataFrame: {problem.args[-1]}, expected values of one type in each column") from None
-        return sources.of_values(reading.storable(values), Source("series" if options.get("window") else "table", "DataFrame", **options))
-    kind = "dataset" if source in reading.DATASETS and not Path(source).exists() else "series" if options.get("window") else "table"
-    return sources.load(Source(kind, str(source), **options), root=Path())
+    twice = source.columns[source.columns.duplicated()]
+    if len(twice):
+        raise DataError(f"DataFrame: found two columns {twice[0]!r}, expected names that differ")
+    try:
+        values = pa.Table.from_pandas(source, preserve_index=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as problem:  # its first words hold a value, its last ones the column
+        raise DataError(f"DataFrame: {problem.args[-1]}, expected values of one type in each column") from None
+    return sources.of_values(reading.storable(values), asked)
 
 
 def __getattr__(name: str):

@@ -17,20 +17,22 @@ from pathlib import Path
 from typing import Any
 
 from generators.data import DataError
-from pipelines import gates, report, sources
-from pipelines.config import Entry, load_entry
+from pipelines import gates, report
+from pipelines.config import Entry, families_for, load_entry
 from pipelines.house import alone, home, replace
 from pipelines.progress import log, to_stderr
 from pipelines.sheet import choice
 
 FIGURES = {  # metric -> how the table calls it
     "fidelity.shape": "shape", "fidelity.dependence": "dependence", "fidelity.coverage": "coverage", "fidelity.detection": "detection",
-    "fidelity.autocorrelation": "autocorrelation", "fidelity.transitions": "transitions", "fidelity.timing": "timing", "utility.target": "utility",
+    "fidelity.autocorrelation": "autocorrelation", "fidelity.transitions": "transitions", "fidelity.timing": "timing",
+    "fidelity.frechet": "distance", "fidelity.density": "density", "fidelity.agreement": "labels", "utility.target": "utility",
     "privacy.copies": "copies", "privacy.membership": "membership", "privacy.attribute": "attribute",
 }  # fmt: skip
 QUALITY = (
     "fidelity.shape", "fidelity.dependence", "fidelity.coverage", "fidelity.detection",
-    "fidelity.autocorrelation", "fidelity.transitions", "fidelity.timing", "utility.target",
+    "fidelity.autocorrelation", "fidelity.transitions", "fidelity.timing", "fidelity.frechet", "fidelity.density", "fidelity.agreement",
+    "utility.target",
 )  # fmt: skip
 EQUAL = 0.005  # families whose quality differs by less are taken as equal
 
@@ -40,9 +42,7 @@ def compare(config: Path, name: str, families: Sequence[str], overrides: Sequenc
 
     Raises DataError for what is wrong with the entry, before anything is fitted.
     """
-    from generators.registry import FAMILIES, OF_SERIES
-
-    known = OF_SERIES if sources.is_series(load_entry(config, name, overrides).source) else FAMILIES
+    known = families_for(load_entry(config, name, overrides).source)
     families = list(known) if list(families) == ["all"] else [family.strip() for family in families]
     for family in families:
         choice(family, "--generators", known, listed=f"all, or some of {', '.join(known)}")
@@ -108,12 +108,18 @@ def row(family: str, facts: Mapping[str, Any]) -> dict:
     """What a run is worth: its verdict, figures with what fresh real rows get in their place, quality, and seconds."""
     scores = {s["name"]: s for s in facts["scores"] if not s.get("power")}
     figures = {m: {k: scores[m][k] for k in ("value", "low", "high", "yardstick")} for m in FIGURES if m in scores}
-    parts = [figures[m]["value"] / figures[m]["yardstick"] for m in QUALITY if m in figures and figures[m]["yardstick"] > 0]
+    parts = [reached(scores[m]) for m in QUALITY if m in figures and scores[m]["yardstick"] > 0]
     return {
         "family": family, "verdict": facts["verdict"]["verdict"], "reasons": facts["verdict"]["reasons"], "figures": figures,
-        "quality": sum(min(p, 1.0) for p in parts) / len(parts) if parts else None,
+        "quality": sum(parts) / len(parts) if parts else None,
         "fit_s": facts["fit"]["seconds"], "sample_s": facts["sample"]["seconds"], "weights": facts["fit"]["parameters"],
     }  # fmt: skip
+
+
+def reached(score: Mapping[str, Any]) -> float:
+    """What share of what fresh real rows get, 1 at best."""
+    value, real = score["value"], score["yardstick"]
+    return min(value / real if score["better"] == "high" else real / max(value, 1e-9), 1.0)
 
 
 def choose(rows: Sequence[Mapping[str, Any]]) -> tuple[str | None, str]:

@@ -11,31 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from generators.data import KINDS, DataError
+from generators.data import DataError
 from pipelines.flowfile import names, overridden, read
-from pipelines.sheet import arguments, choice, closest, mapping, name_of, number, pick, text
+from pipelines.origin import Source, place, source
+from pipelines.sheet import arguments, choice, closest, mapping, name_of, number, text
 
 __all__ = ["Entry", "Sample", "Schedule", "Source", "load", "load_entry", "names"]
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where rows come from. `kind` is "table", "series" or "images" (a path, glob, folder or URL), or "dataset" (a name within scikit-learn).
-
-    time: of series, the column that says when a step is; window, stride: steps of the pieces that one long series is cut
-    into, and from the start of one to that of the next
-    size: of images, (height, width) to which all are brought. Their label is the target
-    """
-
-    kind: str
-    location: str
-    target: str | None = None
-    subject: str | None = None
-    columns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    time: str | None = None
-    window: int | None = None
-    stride: int | None = None
-    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +106,7 @@ def _entry(path: Path, name: Any, raw: Any) -> Entry:
         raise DataError(f"{where}: a pipeline's name holds other than letters, digits, dots, dashes and underscores")
     try:
         found = mapping(raw, where, SHEET, required=("source",))
-        series, nothing = _is_series(found["source"]), _nothing(found["source"])
+        series, nothing = found["source"].is_series, _nothing(found["source"])
         family, given = found.pop("generator", ("autoregressive" if series else Entry.family, {}))
         found["family"], found["arguments"] = family, _arguments(family, given, f"{where}.generator.{family}", nothing)
         if "privacy" in found:
@@ -138,70 +119,8 @@ def _entry(path: Path, name: Any, raw: Any) -> Entry:
         raise DataError(f"{where}: an alias that holds itself, expected plain YAML") from None
 
 
-def _source(raw: Any, where: str, **sheet) -> Source:
-    found = mapping(raw, where, {"table": text, "dataset": _dataset, "series": text, "images": text, "label": text, "size": _size, **sheet})
-    kind = pick(found, ("table", "dataset", "series", "images"), where)
-    if sheet:
-        _timed(kind, found, where)
-    _pictured(kind, found, where)
-    return Source(kind, found.pop(kind), **found)
-
-
-def _pictured(kind: str, found: dict, where: str) -> None:
-    """Of images the label is the target, and everyone is somebody else's."""
-    for key in ("target", "subject") if kind == "images" else ("label", "size"):
-        if key in found:
-            expected = "label:" if key == "target" else "no such key" if kind == "images" else "it beside images: alone"
-            raise DataError(f"{where}.{key}: found beside {kind}:, expected {expected}")
-    if "label" in found:
-        found["target"] = found.pop("label")
-
-
-def _size(raw: Any, where: str) -> tuple[int, int]:
-    """Pixels a side, or [height, width]."""
-    sides = raw if isinstance(raw, list) else [raw, raw]
-    if len(sides) != 2:
-        raise DataError(f"{where}: found {len(sides)} numbers, expected one, or [height, width]")
-    height, width = (int(number(side, where, 4, 128, whole=True)) for side in sides)
-    return height, width
-
-
-def _timed(kind: str, found: Mapping, where: str) -> None:
-    """Series say whose steps they are and when, or how one long series is cut."""
-    if kind != "series":
-        for key in ("time", "window", "stride"):
-            if key in found:
-                raise DataError(f"{where}.{key}: found beside {kind}:, expected it beside series: alone")
-    elif "window" in found and "subject" in found:
-        raise DataError(f"{where}.window: found beside subject:, expected one of the two: a window cuts one long series")
-    elif "window" not in found and not ("subject" in found and "time" in found):
-        raise DataError(
-            f"{where}: found series: without {'time' if 'subject' in found else 'subject'}:, expected subject: and time:, or window: for one long series"
-        )
-    elif "stride" in found and "window" not in found:
-        raise DataError(f"{where}.stride: found without window:, expected both")
-
-
-def _is_series(source: Source) -> bool:
-    from pipelines.sources import is_series
-
-    return is_series(source)
-
-
-def _dataset(raw: Any, where: str) -> str:
-    from pipelines.reading import DATASETS
-
-    return choice(raw, where, DATASETS)
-
-
-def _columns(raw: Any, where: str) -> dict:
-    sheet = {"kind": partial(choice, among=KINDS), "low": number, "high": number, "faker": text, "locale": text}
-    raw = {str(key): value for key, value in mapping(raw, where).items()}
-    return {key: mapping(value, f"{where}.{key}", sheet) for key, value in raw.items()}
-
-
 def _holdout(raw: Any, where: str) -> float | Source:
-    return _source(raw, where) if isinstance(raw, dict) else number(raw, where, 0.05, 0.9, also=" or a source, {table: …}")
+    return place(raw, where) if isinstance(raw, dict) else number(raw, where, 0.05, 0.9, also=" or a source, {table: …}")
 
 
 def _generator(raw: Any, where: str) -> tuple[str, dict]:
@@ -215,13 +134,20 @@ def _generator(raw: Any, where: str) -> tuple[str, dict]:
     return family, mapping(given or {}, f"{where}.{family}")
 
 
+def families_for(source: Source) -> tuple[str, ...]:
+    """The names of those that generate what the source holds."""
+    from generators.synthesizer import BUILT
+
+    return tuple(BUILT[type(_nothing(source))][1])
+
+
 def _nothing(source: Source) -> Any:
     """A layout of what the source holds, without a column."""
     from generators.layout import ImageLayout, Layout, SeriesLayout
 
     if source.kind == "images":
         return ImageLayout(Layout(()), (1, 8, 8))
-    return SeriesLayout(Layout(()), Layout(()), ((1, 1),)) if _is_series(source) else Layout(())
+    return SeriesLayout(Layout(()), Layout(()), ((1, 1),)) if source.is_series else Layout(())
 
 
 def _arguments(family: str, given: dict, where: str, nothing: Any) -> dict:
@@ -299,8 +225,6 @@ def _comes(croniter: Any, cron: str) -> bool:
         return False
 
 
-_STEPS = partial(number, low=1, high=1e6, whole=True)
-_ROLES = {"target": text, "subject": text, "columns": _columns, "time": text, "window": partial(number, low=3, high=10_000, whole=True), "stride": _STEPS}
 _SAMPLE = {
     "rows": partial(number, low=1, high=1e9, whole=True),
     "subjects": partial(number, low=1, high=1e9, whole=True),
@@ -308,7 +232,7 @@ _SAMPLE = {
     "where": _conditions,
 }
 SHEET = {
-    "source": partial(_source, **_ROLES),
+    "source": source,
     "holdout": _holdout,
     "seed": partial(number, low=0, high=2**63 - 1, whole=True),
     "generator": _generator,

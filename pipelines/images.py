@@ -5,13 +5,10 @@ Nothing of a file but its pixels is kept: no EXIF, no comment, no name. Errors n
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
-import json
-import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,35 +16,33 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from generators.data import Column, DataError, Schema, Table, image_column, pixels_of
+from generators.data import Column, DataError, image_column
 from pipelines import reading
+from pipelines.origin import SPLITS
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 IMAGE, LABEL = "image", "label"  # names of the columns, where the source has none
-SPLITS = ("train", "val", "test")  # of a .npz as MedMNIST names them
 DIGITS = "digits"  # those that ship inside scikit-learn
 LARGEST = 2**24  # pixels of a file that is opened at all
 SIDE = 128  # pixels a side that a generator is meant for, at most
-SHOWN, SHOWN_CLASSES, ZOOMED = 12, 20, 64  # pictures of a class and classes in a report, and pixels a side, about, as they are shown
-STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # as Hugging Face datasets hold an image
 
 
-def read(location: str, root: Path, size: tuple[int, int] | None = None, label: str | None = None) -> tuple[pa.Table, Column]:
+def read(location: str, root: Path, size: tuple[int, int] | None = None, label: str | None = None, split: tuple[str, ...] = ()) -> tuple[pa.Table, Column]:
     """The images of a .npz, of Parquet files with a column of images, or of a folder of image files, one folder for each class or none.
 
-    size: (height, width) to which every one is brought; without it all must have one size. label: the column that says which class.
+    size: (height, width) to which every one is brought; without it all must have one size. label: the column that says which class;
+    split: the parts of a .npz that are taken, none for all that it has.
     Raises DataError with the file's name for whatever is no image, or unlike the others.
     """
     path = root / Path(location).expanduser()
     if location == DIGITS and not path.exists():
         pixels, beside = _digits(label)
     elif "://" not in location and path.is_dir() and not _parts(location, root):
-        values, beside = _folder(path, size), {}
-        pixels, names = values
+        pixels, names = _folder(path, size)
         beside = {label or LABEL: pa.array(names)} if names else {}
     elif location.lower().endswith(".npz"):
-        pixels, found = _arrays(path, location)
+        pixels, found = _arrays(path, location, split)
         pixels = np.stack([_sized(one, size) for one in pixels]) if size else pixels
         beside = {label or LABEL: pa.array(found)} if found is not None else {}
     else:
@@ -98,8 +93,8 @@ def _digits(label: str | None) -> tuple[np.ndarray, dict[str, pa.Array]]:
 # .npz
 
 
-def _arrays(path: Path, location: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Pixels and labels of a .npz, `images` and `labels`, or those of every split that there is."""
+def _arrays(path: Path, location: str, split: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Pixels and labels of a .npz, `images` and `labels`, or those of the parts asked for, or of every part that there is."""
     if not path.is_file():
         raise DataError(f"{location}: no such file, expected a .npz")
     try:
@@ -107,7 +102,10 @@ def _arrays(path: Path, location: str) -> tuple[np.ndarray, np.ndarray | None]:
             held = {name: file[name] for name in file.files}
     except (ValueError, OSError, zipfile.BadZipFile, EOFError, KeyError):
         raise DataError(f"{path.name}: damaged, or holds Python objects; expected a .npz of plain arrays, images and labels") from None
-    prefixes = [f"{s}_" for s in SPLITS if f"{s}_images" in held] or [""]
+    for part in split:
+        if f"{part}_images" not in held:
+            raise DataError(f"{path.name}: holds {', '.join(held) or 'nothing'}, expected {part}_images, as split: asks")
+    prefixes = [f"{s}_" for s in SPLITS if f"{s}_images" in held and s in (split or SPLITS)] or [""]
     if "images" not in held and prefixes == [""]:
         raise DataError(f"{path.name}: holds {', '.join(held) or 'nothing'}, expected images and labels, or train_images and train_labels as in MedMNIST")
     pixels = np.concatenate([_whole(held[f"{p}images"], f"{path.name}: {p}images") for p in prefixes])
@@ -143,7 +141,7 @@ def _folder(path: Path, size: tuple[int, int] | None) -> tuple[np.ndarray, list[
     if max(deep) > 2 or min(deep) != max(deep):
         odd = next(p for p, d in zip(files, deep, strict=True) if d > 2 or d != max(deep))
         raise DataError(f"{odd.relative_to(path)}: lies beside class folders or below one, expected every file in a class folder, or none in any")
-    return _stacked(((str(p.relative_to(path)), p.read_bytes) for p in files), size), [p.parent.name for p in files] if deep[0] == 2 else []
+    return stacked(((str(p.relative_to(path)), p.read_bytes) for p in files), size), [p.parent.name for p in files] if deep[0] == 2 else []
 
 
 def _files(path: Path) -> list[Path]:
@@ -161,14 +159,14 @@ def _column(location: str, root: Path, size: tuple[int, int] | None) -> tuple[np
     if raw.null_count:
         raise DataError(f"{location}: column {names[0]!r} is empty in {raw.null_count} of {len(raw)} rows, expected the bytes of an image in every row")
     each = ((f"{Path(location).name}, row {i}", value.as_py) for i, value in enumerate(raw, 1))
-    return _stacked(each, size), {n: values.column(n) for n in values.column_names if n != names[0]}
+    return stacked(each, size), {n: values.column(n) for n in values.column_names if n != names[0]}
 
 
 def _is_struct(kind: pa.DataType) -> bool:
     return pa.types.is_struct(kind) and "bytes" in {kind.field(i).name for i in range(kind.num_fields)}
 
 
-def _stacked(files: Iterable[tuple[str, Callable[[], bytes]]], size: tuple[int, int] | None) -> np.ndarray:
+def stacked(files: Iterable[tuple[str, Callable[[], bytes]]], size: tuple[int, int] | None) -> np.ndarray:
     """(n, height, width, channels) of files that are all alike."""
     found: list[np.ndarray] = []
     first = ""
@@ -243,63 +241,3 @@ def _sized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return pixels
     planes = [Image.fromarray(pixels[..., c].astype(np.float32), "F").resize(size[::-1], Image.Resampling.LANCZOS) for c in range(pixels.shape[2])]
     return np.stack([np.asarray(p) for p in planes], -1).round().clip(0, np.iinfo(pixels.dtype).max).astype(pixels.dtype)
-
-
-# publishing
-
-
-def published(table: Table) -> pa.Table:
-    """With PNG files in place of pixels, in the struct and with the metadata by which Hugging Face datasets know an image and the names of classes."""
-    column = table.schema.image
-    at = table.schema.arrow.names.index(column.name)
-    files = [_png(pixels) for pixels in pixels_of(table)]
-    made = pa.StructArray.from_arrays([pa.array(files, pa.binary()), pa.nulls(len(files), pa.string())], fields=list(STRUCT))
-    values = table.values.set_column(at, pa.field(column.name, STRUCT), made)
-    return values.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": dict(_features(values, table.schema))}})})
-
-
-def raw(values: pa.Table, schema: Schema) -> pa.Table:
-    """What was published, with pixels again."""
-    column = schema.image
-    at = schema.arrow.names.index(column.name)
-    files = pc.struct_field(values.column(at), "bytes")
-    pixels = _stacked(((f"row {i}", v.as_py) for i, v in enumerate(files, 1)), None) if len(files) else pixels_of(Table(schema.arrow.empty_table(), schema))
-    return values.set_column(at, schema.arrow.field(at), image_column(column.name, pixels)[1])
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    from PIL import Image
-
-    out = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(out, "PNG")
-    return out.getvalue()
-
-
-def _features(values: pa.Table, schema: Schema) -> Iterator[tuple[str, dict]]:
-    for field in values.schema:
-        if field.name == schema.image.name:
-            yield field.name, {"_type": "Image"}
-        else:
-            kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-            yield field.name, {"dtype": re.sub("^double$", "float64", str(kind)), "_type": "Value"}
-
-
-# the report
-
-
-def rows(table: Table) -> list[dict]:
-    """The first pictures of each class side by side, {"label", "png": base64, "width", "height": as it is shown}."""
-    target, pixels = table.schema.target, pixels_of(table)
-    labels = table.column(target).cast(pa.string()).fill_null("no label").to_pylist() if target else [None] * len(table)
-    found: dict[str | None, list[int]] = {}
-    for i, label in enumerate(labels):
-        found.setdefault(label, []).append(i)
-    made = []
-    for label, at in sorted(found.items(), key=lambda item: -len(item[1]))[:SHOWN_CLASSES]:
-        some = pixels[at[:SHOWN]]
-        some = (some >> 8).astype(np.uint8) if some.dtype == np.uint16 else some
-        row = np.concatenate([np.pad(one, ((0, 0), (0, 1), (0, 0)), constant_values=255) for one in some], 1)
-        zoom = max(ZOOMED // pixels.shape[1], 1)
-        shown = {"label": label, "png": base64.b64encode(_png(row)).decode(), "width": zoom * row.shape[1], "height": zoom * row.shape[0]}
-        made.append(shown | {"images": len(at)})
-    return made

@@ -30,8 +30,8 @@ def entry_for(source: str, *, root: Path = Path(), name: str | None = None, subj
         return _of_images(source, root, name, subject or time)
     kind = "dataset" if source in reading.DATASETS and not (root / source).exists() else "series" if time else "table"
     asked = Source(kind, source, subject=subject, time=time)
-    values, is_series = sources.read(asked, root=root), sources.is_series(asked)
-    target, subject, time = (sources.role(asked, key) for key in ("target", "subject", "time"))
+    values, is_series = sources.read(asked, root=root), asked.is_series
+    target, subject, time = (asked.role(key) for key in ("target", "subject", "time"))
     for key, column in (("subject", subject), ("time", time)):
         if column is not None and column not in values.column_names:
             raise DataError(f"--{key}: {source}: no column {column!r}; the columns are {', '.join(values.column_names)}")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +29,7 @@ def _of_images(source: Source, root: Path) -> Table:
     from privacy.disclosure import detect
 
     try:
-        values, image = images.read(source.location, root, source.size, source.target)
+        values, image = images.read(source.location, root, source.size, source.target, source.split)
         _enough(values.num_rows, "images")
         declared = ({source.target: {"kind": "category"}} if source.target else {}) | dict(source.columns)
         beside = values.drop_columns([image.name])
@@ -53,29 +51,15 @@ def _of_images(source: Source, root: Path) -> Table:
     return table
 
 
-def check(options: Mapping[str, Any]) -> None:
-    """Raises DataError for options of series that do not go together, or are out of range."""
-    for name, least in (("window", 3), ("stride", 1)):
-        found = options.get(name)
-        if found is not None and (not isinstance(found, int) or isinstance(found, bool) or found < least):
-            raise DataError(f"{name}: found {found!r}, expected a whole number from {least}")
-    if options.get("stride") and not options.get("window"):
-        raise DataError("stride: found without window:, expected both, or neither")
-    if options.get("window") and options.get("subject"):
-        raise DataError("window: found beside subject:, expected one or the other: a window cuts one long series")
-    if options.get("time") and not (options.get("subject") or options.get("window")):
-        raise DataError("time: found alone, expected subject: beside it, or window: for one long series")
-
-
 def of_values(values: pa.Table, source: Source) -> Table:
     """The same for values that were read already."""
     from privacy.disclosure import detect
 
-    target, subject, time = (role(source, name) for name in ("target", "subject", "time"))
+    target, subject, time = (source.role(name) for name in ("target", "subject", "time"))
     try:
         _enough(values.num_rows, "rows")
         declared = dict(source.columns)
-        if is_series(source):
+        if source.is_series:
             series.timed(values, time)
             if source.window:
                 values, time = series.windows(values, source.window, source.stride or source.window, time)
@@ -104,11 +88,6 @@ def of_values(values: pa.Table, source: Source) -> Table:
     return table
 
 
-def is_series(source: Source) -> bool:
-    """Whether rows are steps in time."""
-    return source.kind == "series" or role(source, "time") is not None
-
-
 def read(source: Source, *, root: Path = Path()) -> pa.Table:
     """The values of a source as they are, before any kind is known."""
     if source.kind == "dataset":
@@ -127,12 +106,6 @@ def _like(table: Table, holdout: Table, label: str) -> Table:
     if changes := [name for name in table.schema.static if name not in arranged.schema.static]:
         raise DataError(f"{label}: column {changes[0]!r} changes within a subject, expected one that stays, as in the source")
     return replace(arranged, schema=table.schema)
-
-
-def role(source: Source, name: str) -> str | None:
-    """The target, subject or time of a source; data that ship inside libraries come with them."""
-    default = reading.DATASETS[source.location].get(name) if source.kind == "dataset" else None
-    return getattr(source, name) or default
 
 
 def load_split(entry: Entry) -> tuple[Table, Table]:

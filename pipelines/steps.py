@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from generators.data import DataError, Table
 from generators.synthesizer import Synthesizer
-from pipelines import asked, gates, images, sources
+from pipelines import asked, gates, pictures, sources
 from pipelines.house import Run, code, digest, hash_of, open_run, read_table, version_of, write_table
 from pipelines.progress import each, log, training
 from validation.score import Score
@@ -140,7 +140,7 @@ def _draw(run: Run, model: Synthesizer, folder: Path, count: int, where: dict, b
     provenance = {"likeness.synthetic": "true", "likeness.generator": run.entry.family, "likeness.pipeline": run.entry.name, "likeness.version": run.version}
     rows, parts = 0, model.parts(count, where=where, balance=balance)
     for i, part in enumerate(each(parts, "sampling", -(-count // model.each))):
-        values = images.published(part) if part.schema.image else part.values.replace_schema_metadata(None)
+        values = pictures.published(part) if part.schema.image else part.values.replace_schema_metadata(None)
         pq.write_table(values.replace_schema_metadata({**(values.schema.metadata or {}), **provenance}), folder / f"part-{i:05d}.parquet")
         rows += len(part)
     return rows
@@ -149,7 +149,7 @@ def _draw(run: Run, model: Synthesizer, folder: Path, count: int, where: dict, b
 def _published(run: Run, schema, folder: str) -> Table:
     parts = [pq.read_table(p) for p in sorted((run.folder / folder).glob("*.parquet"))]
     values = pa.concat_tables(parts).replace_schema_metadata(None)
-    return Table.of(images.raw(values, schema) if schema.image else values, schema)
+    return Table.of(pictures.raw(values, schema) if schema.image else values, schema)
 
 
 def judge(run: Run) -> dict:
@@ -184,11 +184,11 @@ def judge(run: Run) -> dict:
     return {"path": str(path), "sha256": hash_of(path)}
 
 
-def pictures(run: Run) -> list[dict]:
+def shown(run: Run) -> list[dict]:
     """Of images, some of those that were drawn, for the report; never a real one."""
     schema = schema_of(run)
     first = sorted((run.folder / "data").glob("*.parquet"))[:1]
-    return images.rows(Table.of(images.raw(pq.read_table(first[0]).replace_schema_metadata(None), schema), schema)) if schema.image and first else []
+    return pictures.rows(Table.of(pictures.raw(pq.read_table(first[0]).replace_schema_metadata(None), schema), schema)) if schema.image and first else []
 
 
 def schema_of(run: Run):

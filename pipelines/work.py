@@ -127,7 +127,7 @@ def _judged(run: Run) -> dict:
     return {
         "name": entry.name, "version": run.version, "config": entry.to_json(), "config_hash": entry.digest, "source": source,
         "fit": fit, "protected": {"rare_below": entry.rare_below, "columns": fit["protected"]}, "sample": run.read("sample.json"),
-        "pictures": steps.pictures(run), "contract": judged["contract"], "scores": judged["scores"], "verdict": verdict.to_json(),
+        "pictures": steps.shown(run), "contract": judged["contract"], "scores": judged["scores"], "verdict": verdict.to_json(),
     }  # fmt: skip
 
 

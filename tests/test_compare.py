@@ -7,7 +7,7 @@ import pytest
 from projects import ENTRY, lay, patients, run
 
 from pipelines.cli import main
-from pipelines.compare import choose, label, said_of, table
+from pipelines.compare import choose, label, reached, said_of, table
 
 GATES = "  gates: {utility.target: {min: 0.3}, privacy.attribute: null, privacy.membership: null, fidelity.detection: null}\n"
 ENTRY = ENTRY.split("  gates")[0] + GATES
@@ -30,6 +30,11 @@ def row(family: str, verdict: str = "PASS", quality: float = 0.9, fit_s: float =
 def test_the_best_is_the_one_of_highest_quality_that_passes(rows, best):
     found, why = choose(rows)
     assert found == best and why
+
+
+@pytest.mark.parametrize(("value", "real", "better", "share"), [(0.6, 0.8, "high", 0.75), (0.9, 0.8, "high", 1), (4, 1, "low", 0.25), (0, 1, "low", 1)])
+def test_quality_knows_which_way_is_good(value, real, better, share):
+    assert reached({"value": value, "yardstick": real, "better": better}) == pytest.approx(share)
 
 
 def test_families_are_compared_and_run_goes_on_from_there(project, capsys):

@@ -16,6 +16,7 @@ from projects import run
 
 from generators.data import DataError, pixels_of
 from pipelines import sources
+from pipelines.cli import main
 from pipelines.config import load_entry
 from pipelines.init import entry_for
 from pipelines.plan import plan
@@ -117,12 +118,37 @@ def test_a_holdout_of_its_own(tmp_path):
             sources.load_split(load_entry(config, "p"))
 
 
+def test_parts_of_a_file_are_its_source_and_its_holdout(tmp_path):
+    config = lay(tmp_path, more=", split: [train, val]", beside="  holdout: {images: x.npz, label: kind, split: test}\n")
+    x, y = pixels_of(pictures.digits(1797))[..., 0], np.arange(1797) % 2
+    parts = {"train": slice(1000), "val": slice(1000, 1200), "test": slice(1200, None)}
+    np.savez(tmp_path / "x.npz", **{f"{p}_images": x[at] for p, at in parts.items()}, **{f"{p}_labels": y[at] for p, at in parts.items()})
+    train, holdout = sources.load_split(load_entry(config, "p"))
+    assert (pixels_of(train)[..., 0] == x[:1200]).all() and (pixels_of(holdout)[..., 0] == x[1200:]).all()
+    one = sources.load_split(load_entry(config, "p", ["source.split=val"]))[0]
+    assert len(one) == 200
+
+
+def test_families_of_images_are_compared(tmp_path, capsys):
+    """The best is nearest, not farthest: of the distance less is better."""
+    config = lay(tmp_path)
+    small = ["--set", "generator={gmm: {static: gmm, directions: 16}}"]
+    assert main(["compare", "p", "--config", str(config), "--generators", "sdv"]) == 2
+    assert "expected all, or some of gmm, autoregressive, flow, vae, gan, diffusion" in capsys.readouterr().err
+    assert main(["compare", "p", "--config", str(config), "--generators", "gmm", "--json", *small]) == 0
+    said = capsys.readouterr().out
+    (row,) = json.loads(said.rstrip().splitlines()[-1])["rows"]
+    assert {"fidelity.frechet", "fidelity.density", "fidelity.agreement", "utility.target"} <= set(row["figures"]) and row["verdict"] == "PASS"
+    assert 0 < row["quality"] <= 1 and all(word in said.splitlines()[0] for word in ("distance", "density", "labels", "utility"))
+
+
 SHEET = [
     ("source: {images: x.npz, target: kind}", "source.target: found beside images:, expected label:"),
     ("source: {images: x.npz, subject: who}", "source.subject: found beside images:, expected no such key"),
     ("source: {table: x.csv, label: kind}", "source.label: found beside table:, expected it beside images: alone"),
     ("source: {images: x.npz, size: [8]}", r"source.size: found 1 numbers, expected one, or \[height, width\]"),
     ("source: {images: x.npz, size: 500}", "source.size: found 500, expected a whole number from 4 to 128"),
+    ("source: {images: scans, split: test}", "source.split: found beside scans, expected it beside a .npz"),
     ("source: {images: x.npz}\n  generator: hmm", "generator.hmm: generates no images, expected one of gmm, autoregressive, flow, vae, gan, diffusion"),
     ("source: {images: x.npz}\n  generator: {diffusion: {width: 0}}", "generator.diffusion"),
     ("source: {images: x.npz}\n  sample: {subjects: 200}", "sample.subjects"),

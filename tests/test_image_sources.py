@@ -12,7 +12,7 @@ from PIL import Image
 
 from generators.data import DataError, pixels_of
 from pipelines import read
-from pipelines.images import published, raw
+from pipelines.pictures import published, raw
 
 
 def png(pixels: np.ndarray, kind: str = "PNG", **more) -> bytes:
@@ -34,16 +34,22 @@ def folder(path, pixels: np.ndarray, classes=("cat", "dog"), kind: str = "PNG"):
 
 
 def test_arrays_as_medmnist_names_them_and_plain_ones(tmp_path):
-    x, y = some(), np.arange(120) % 3
+    x, y, parts = some(400), np.arange(400) % 3, {"train": slice(150), "val": slice(150, 250), "test": slice(250, 400)}
     np.savez(tmp_path / "a.npz", images=x, labels=y)
-    np.savez(tmp_path / "b.npz", train_images=x[:70], train_labels=y[:70, None], val_images=x[70:90], val_labels=y[70:90, None],
-             test_images=x[90:], test_labels=y[90:, None])  # fmt: skip
+    np.savez(tmp_path / "b.npz", **{f"{p}_images": x[at] for p, at in parts.items()}, **{f"{p}_labels": y[at, None] for p, at in parts.items()})
     for name in ("a.npz", "b.npz"):
         data = read(tmp_path / name, images=True, label="kind")
         assert (pixels_of(data)[..., 0] == x).all() and data.column("kind").to_pylist() == y.tolist()
         assert data.schema.image.options == {"height": 12, "width": 12, "channels": 1, "bits": 8} and data.schema["kind"].kind == "category"
+    for split, rows in (("test", parts["test"]), (["train", "val"], slice(250)), ("val", parts["val"])):
+        data = read(tmp_path / "b.npz", images=True, label="kind", split=split)
+        assert (pixels_of(data)[..., 0] == x[rows]).all() and data.column("kind").to_pylist() == y[rows].tolist()
     np.savez(tmp_path / "c.npz", images=x)
     assert read(tmp_path / "c.npz", images=True).schema.arrow.names == ["image"]
+    with pytest.raises(DataError, match=r"c\.npz: holds images, expected test_images, as split: asks"):
+        read(tmp_path / "c.npz", images=True, split="test")
+    with pytest.raises(DataError, match="split: found 'tset', did you mean 'test'"):
+        read(tmp_path / "b.npz", images=True, split="tset")
 
 
 @pytest.mark.parametrize("colour", [False, True])

@@ -191,9 +191,10 @@ def test_windows_of_bad_times(tmp_path, time, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"window": 2}, "window: found 2, expected a whole number from 3"), ({"window": "24"}, "window: found '24'"),
+        ({"window": 2}, "window: found 2, expected a whole number from 3"), ({"window": "24"}, "DataFrame.window: found '24'"),
         ({"window": 9, "stride": 0}, "stride: found 0"),
-        ({"time": "t"}, "time: found alone"), ({"subject": "x", "window": 9}, "beside subject"), ({"stride": 2}, "without window"),
+        ({"time": "t"}, "without subject:, expected subject: and time:, or window:"), ({"subject": "x", "window": 9}, "beside subject"),
+        ({"stride": 2}, "without window"),
         ({"subject": "x", "time": "day"}, "'day' holds times as text"),
     ],
 )  # fmt: skip
