@@ -63,11 +63,14 @@ class Neural(nn.Module):
         held_out = held_out[torch.randperm(len(held_out), generator=rng)[:HELD_OUT]]  # rows of a table, or series
         losses, score = self.objective(x.to(where), held_out.to(where), rng)
         name = self.called or type(self).__name__.lower()
-        history = train(self, losses, n, self._plan(n), rng=rng, score=score, log=lambda line: log(f"{name}: {line}"), checkpoint=checkpoint)
+        history = train(self, losses, n, self._plan(n), rng=rng, score=score, log=lambda line: log(f"{name}: {line}"), look=self.look, checkpoint=checkpoint)
         self.cpu()
         self.finish(rng)
         self.curve = [{"rows": n, "width": self.width, **sizes, "unit": self.unit, "held_out": history, "chosen": True}]
         return self
+
+    def look(self, done: float) -> None:
+        """Called after each round of the training, with the averaged weights and the share that is over."""
 
     def finish(self, rng: torch.Generator) -> None:
         """What is left to do when the weights are learned."""

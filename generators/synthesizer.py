@@ -184,6 +184,11 @@ class Synthesizer:
         return self.generator.curve
 
     @property
+    def grown(self) -> list[tuple[float, np.ndarray]]:
+        """Of images: the share of a training that was over, and pixels (n, height, width, channels) of some that were drawn then; not saved."""
+        return [(done, self.encoder.pixels(drawn)) for done, drawn in getattr(getattr(self.generator, "rest", None), "grown", [])]
+
+    @property
     def protected(self) -> dict[str, dict]:
         """What was done to each column so that nobody's value stands out, for the report."""
         return {name: column.protected for name, column in self.encoder.columns.items()}

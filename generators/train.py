@@ -76,6 +76,7 @@ def train(
     rng: torch.Generator,
     score: Callable[[], Tensor] | None = None,
     log: Callable[[str], None] = lambda line: None,
+    look: Callable[[float], None] = lambda done: None,
     checkpoint: Path | None = None,
 ) -> list[float]:
     """Minimises each loss over the parameters of the part of the model that it is named after ("" is the whole), in turn.
@@ -83,7 +84,8 @@ def train(
     A loss gets the numbers of a batch's rows, (batch,) int64, and which share of the training is over. After each round (a
     pass, or ROUND rows) `score` is asked how good the averaged weights are on each held-out row, (m,), higher is better.
     The model ends with weights that no later ones surely beat (by a standard error of the difference: the first of equals
-    has memorised least), or with the last if there is no score. Returns the mean scores. With a checkpoint, a training that
+    has memorised least), or with the last if there is no score. Returns the mean scores. `look` is called after each round, with the
+    averaged weights and the share of the training that is over. With a checkpoint, a training that
     was killed goes on after its last round and ends with the same weights. Raises DataError if a loss or a score is no number, or
     if held-out rows score far worse than before the training.
     """
@@ -109,6 +111,7 @@ def train(
             model.eval()
             with run.averaged(), torch.no_grad():
                 run.note(score().cpu() if score else None)
+                look(run.done())
         run.round += 1
         run.spent = spent + time.monotonic() - started
         run.save()

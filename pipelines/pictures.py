@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from generators.data import Schema, Table, image_column, pixels_of
+from generators.synthesizer import Synthesizer
 from pipelines.images import stacked
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # as Hugging Face datasets hold an image
@@ -64,10 +65,17 @@ def rows(table: Table) -> list[dict]:
         found.setdefault(label, []).append(i)
     made = []
     for label, at in sorted(found.items(), key=lambda item: -len(item[1]))[:CLASSES]:
-        some = pixels[at[:SHOWN]]
-        some = (some >> 8).astype(np.uint8) if some.dtype == np.uint16 else some
-        row = np.concatenate([np.pad(one, ((0, 0), (0, 1), (0, 0)), constant_values=255) for one in some], 1)
-        zoom = max(ZOOMED // pixels.shape[1], 1)
-        shown = {"label": label, "png": base64.b64encode(_png(row)).decode(), "width": zoom * row.shape[1], "height": zoom * row.shape[0]}
-        made.append(shown | {"images": len(at)})
+        made.append({"label": label, "images": len(at)} | _row(pixels[at[:SHOWN]]))
     return made
+
+
+def growth(model: Synthesizer) -> list[dict]:
+    """The same of what was drawn while the model was trained, with the share of the training that was over."""
+    return [{"done": done} | _row(drawn) for done, drawn in model.grown]
+
+
+def _row(some: np.ndarray) -> dict:
+    some = (some >> 8).astype(np.uint8) if some.dtype == np.uint16 else some
+    row = np.concatenate([np.pad(one, ((0, 0), (0, 1), (0, 0)), constant_values=255) for one in some], 1)
+    zoom = max(ZOOMED // some.shape[1], 1)
+    return {"png": base64.b64encode(_png(row)).decode(), "width": zoom * row.shape[1], "height": zoom * row.shape[0]}

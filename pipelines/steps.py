@@ -108,6 +108,7 @@ def fit(run: Run) -> dict:
         facts = {
             "family": entry.family, "arguments": dict(entry.arguments), "seconds": time.monotonic() - start, "key": key,
             "parameters": model.parameters, "curve": model.curve, "device": model.device, "protected": model.protected,
+            "grown": pictures.growth(model),
         }  # fmt: skip
         (beside / "fit.json").write_text(json.dumps(facts))
         log.info("%s: fitted in %.1f s", entry.family, facts["seconds"])

@@ -142,6 +142,19 @@ def test_families_of_images_are_compared(tmp_path, capsys):
     assert 0 < row["quality"] <= 1 and all(word in said.splitlines()[0] for word in ("distance", "density", "labels", "utility"))
 
 
+def test_the_report_shows_how_images_grew(tmp_path, prefect):
+    config = lay(tmp_path)
+    small = "generator={vae: {static: gmm, width: 8, latent: 8, modes: 2, passes: 8}}"
+    code, result = run(config, "--set", small, "--set", "sample.rows=120", name="p")
+    assert code in (0, 1), result
+    page = (Path(result["run"]) / "report.html").read_text()
+    grown = page.split("Images while the model was trained")[1].split("</table>")[0]
+    rows = [Image.open(io.BytesIO(base64.b64decode(p.split('"')[0]))) for p in grown.split("data:image/png;base64,")[1:]]
+    assert 2 <= len(rows) <= 4 and all(row.size == (12 * 9, 8) for row in rows)
+    manifest = " ".join(f.read_text() for f in Path(result["run"]).rglob("manifest.json"))
+    assert "grown" not in manifest
+
+
 SHEET = [
     ("source: {images: x.npz, target: kind}", "source.target: found beside images:, expected label:"),
     ("source: {images: x.npz, subject: who}", "source.subject: found beside images:, expected no such key"),

@@ -55,9 +55,12 @@ class ImageEncoder:
     def decode(self, x: Pictures, *, rng: torch.Generator, start: int = 0) -> Table:
         """Images number start, start + 1, ... of a synthetic dataset."""
         beside, name = self.static.decode(x.static[:, 1:], rng=rng, start=start), self.schema.image.name
-        pixels = x.pixels.permute(0, 2, 3, 1).numpy().astype(np.uint8 if self.layout.levels <= 256 else np.uint16)
-        values = {n: beside.column(n) for n in beside.schema.arrow.names} | {name: image_column(name, pixels)[1]}
+        values = {n: beside.column(n) for n in beside.schema.arrow.names} | {name: image_column(name, self.pixels(x.pixels))[1]}
         return Table(pa.Table.from_arrays([values[n] for n in self.schema.arrow.names], schema=self.schema.arrow), self.schema)
+
+    def pixels(self, drawn: torch.Tensor) -> np.ndarray:
+        """(n, channels, height, width) as they are drawn -> (n, height, width, channels) as `pixels_of` gives those of a Table."""
+        return drawn.permute(0, 2, 3, 1).numpy().astype(np.uint8 if self.layout.levels <= 256 else np.uint16)
 
     def given(self, rows: Mapping[str, Sequence[Any] | Any], n: int) -> Given:
         """What n images are asked to hold: column -> one value for all, or a list of n. Raises DataError where none can."""

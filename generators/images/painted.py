@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from generators.codes import Codes
-from generators.layout import Layout, levelled, shades
+from generators.layout import Layout, Pictures, levelled, shades
 from generators.nets import Stays
 from generators.neural import Neural
 from generators.train import Plan
 
 LOOKED = 4096  # pictures that brightness is measured in, at most
+GROWTH = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # shares of a training after which some pictures are drawn, to be looked at
+SEEN = 12  # of them
 
 
 class Painted(Neural):
@@ -21,6 +26,18 @@ class Painted(Neural):
     """
 
     CHUNK = 256  # pictures that are drawn together
+
+    def fit(self, x: Pictures, held_out: Pictures, **how: Any) -> Painted:
+        kinds = x.static.unique(dim=0)
+        self._seen = kinds[torch.linspace(0, len(kinds) - 1, SEEN).round().long()]
+        self.grown: list[tuple[float, Tensor]] = []  # (share of the training that was over, pixels of some pictures that were drawn then)
+        return super().fit(x, held_out, **how)
+
+    def look(self, done: float) -> None:
+        """Some pictures of each time in GROWTH, drawn as they would be if the training were over."""
+        if done >= next((share for share in GROWTH if not self.grown or share > self.grown[-1][0]), 2):
+            own = self if self.device == "cpu" else deepcopy(self).cpu()
+            self.grown.append((done, own.draw(self._seen, torch.Generator().manual_seed(0))))
 
     def sizes(self, n: int) -> dict:
         return {}

@@ -125,5 +125,5 @@ class Innovations(nn.Module):
 
 def _between(v: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """The line through points (x, y), both increasing, at v."""
-    at = torch.searchsorted(x, v).clamp(1, len(x) - 1)
+    at = torch.searchsorted(x, v.contiguous()).clamp(1, len(x) - 1)
     return y[at - 1] + (v - x[at - 1]) * (y[at] - y[at - 1]) / (x[at] - x[at - 1])
