@@ -110,3 +110,13 @@ def test_a_model_that_memorised_its_images_is_blocked():
     for count, expected in ((50, "NO-VERDICT"), (150, "FAIL")):
         found = verdict([METRICS["privacy.membership"](few.take(np.arange(count)), HOLDOUT, made)], asked)
         assert found.verdict == expected, found.reasons
+
+
+def test_fifty_images_learned_by_heart_do_not_pass_the_gates():
+    two = lambda some: some.take(np.flatnonzero(np.isin(some.column("label").to_numpy(), (0, 1))))  # noqa: E731
+    few, others = two(TRAIN).take(np.arange(50)), two(HOLDOUT)
+    made = overfitted(few, width=16, latent=48, beta=0.01, dropout=0.0, passes=300, batch=16, rate=4e-3).sample(400, seed=0)
+    asked = gates(few.schema)
+    found = verdict([METRICS[metric](few, others, made) for metric in asked], asked)
+    assert found.verdict != "PASS"
+    assert any(row.metric.startswith("privacy.") and row.verdict != "PASS" for row in found.rows), found.reasons
