@@ -31,7 +31,7 @@ MIDDLE, AROUND = -0.5, 1.2  # log of the noise that is learned from: mean and sp
 BEND = 7.0  # how much closer levels of little noise are
 WAVES = 16  # by which the network knows the noise
 HELD_OUT = 256  # held-out pictures that are looked at, at least
-STEPS = 2000  # of the training
+STEPS, BATCH = 2000, 48  # of the training, and pictures a step at most
 FRESH = 0.8  # noise put on again, of what there is, where something of a picture is known
 LEFT_OUT = 0.1  # how often what stands beside is
 
@@ -56,7 +56,7 @@ class Denoiser(Painted):
         self.width, self.depth, self.steps, self.guidance, self.dropout = width, depth, steps, guidance, dropout
 
     def plan(self, n: int) -> Plan:
-        return schedule(n, STEPS, rate=1e-3, decay=0.01, patience=1)
+        return schedule(n, STEPS, rate=1e-3, decay=0.01, patience=1, most=BATCH)
 
     def build(self) -> None:
         channels, height, width = self.layout.shape
