@@ -26,18 +26,33 @@ from generators.data import Column, Schema, Table, pixels_of
 from validation.features import labels
 
 WIDTH, STEPS, BATCH, RATE = 64, 600, 128, 4e-3
+SIDE = 32  # cells a side that are looked at, at most
 DIRECTIONS = 32  # places along which are features
 CHUNK = 512  # pictures that are looked at together
 
 
-class Net(nn.Module):
-    """Three convolutions, each halving the picture, and a hidden layer of WIDTH."""
+class Cells(nn.Module):
+    """(n, channels, height, width) -> (n, channels side^2, height / side, width / side): the pixels of a cell as channels."""
 
-    def __init__(self, channels: int, kinds: int):
+    def __init__(self, side: int):
         super().__init__()
-        sizes = (channels, WIDTH // 4, WIDTH // 2, WIDTH)
+        self.side = side
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_unshuffle(F.pad(x, (0, -x.shape[3] % self.side, 0, -x.shape[2] % self.side)), self.side)
+
+
+class Net(nn.Module):
+    """Three convolutions, each halving the picture, and a hidden layer of WIDTH. Of pictures of more than SIDE a side, cells are looked at."""
+
+    def __init__(self, channels: int, side: int, kinds: int):
+        super().__init__()
+        cell = -(-side // SIDE)
+        sizes = (channels * cell**2, WIDTH // 4, WIDTH // 2, WIDTH)
         parts = [(nn.Conv2d(a, b, 3, padding=1), nn.GroupNorm(4, b), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)) for a, b in pairwise(sizes)]
-        self.body = nn.Sequential(*[layer for part in parts for layer in part], nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTH, WIDTH), nn.ReLU())
+        self.body = nn.Sequential(
+            Cells(cell), *[layer for part in parts for layer in part], nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTH, WIDTH), nn.ReLU()
+        )
         self.head = nn.Linear(WIDTH, kinds)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,7 +77,7 @@ def trained(x: Tensor, y: Tensor, count: int, seed: int) -> Net:
     """A network that tells count kinds, learned in STEPS steps; the same for the same seed, whatever else is drawn."""
     rng = torch.Generator().manual_seed(seed)
     with torch.device("meta"):  # nothing is drawn from torch's own stream
-        net = Net(x.shape[1], count)
+        net = Net(x.shape[1], max(x.shape[2:]), count)
     net = net.to_empty(device="cpu")
     with torch.no_grad():
         for layer in net.modules():
