@@ -45,6 +45,11 @@ class Synthesizer:
             raise DataError(f"generator: unknown family {family!r}, expected one of {', '.join(known)}")
         self.family, self.arguments, self.seed, self.rare_below = family, arguments, seed, rare_below
 
+    def __getattr__(self, name: str) -> Any:
+        if name in ("encoder", "generator"):
+            raise DataError("this model has learned nothing yet, expected fit(...) first")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def fit(self, data: Table, log: Callable[[str], None] = lambda line: None, *, avoid: Table | None = None, checkpoint: Path | None = None) -> Synthesizer:
         """Learns. Rows of one subject are all in the part that is learned from, or all in the part that decides when to stop.
 
@@ -110,7 +115,7 @@ class Synthesizer:
         except TypeError as problem:
             raise DataError(f"futures: {self.family} {problem}") from None
         except ValueError as problem:
-            raise DataError(f"where on {', '.join(where or {})}: {problem}") from None
+            raise DataError(f"where on {', '.join(where)}: {problem}" if where else str(problem)) from None
         return self._exactly(self.encoder.decode(x, rng=rng), dict(where or {}))
 
     def inpaint(self, images: Table, mask: np.ndarray, *, seed: int | None = None) -> Table:
@@ -131,7 +136,7 @@ class Synthesizer:
         try:
             return uses.interpolated(self.encoder, self.generator, pairs, steps, self._given(pairs, dict(where or {}), None, 0), self._own(seed, "interpolate"))
         except ValueError as problem:
-            raise DataError(f"where on {', '.join(where or {})}: {problem}") from None
+            raise DataError(f"where on {', '.join(where)}: {problem}" if where else str(problem)) from None
 
     def anomaly_scores(self, data: Table) -> np.ndarray:
         """(rows, series or images,) minus nats: the higher, the less it is like what was learned. Raises DataError for a model without a density."""

@@ -68,8 +68,14 @@ def unusual(encoder: Any, generator: Any, data: Table, rng: torch.Generator) -> 
     if not all(isinstance(part, Density) for part in parts):
         name = next(getattr(p, "called", None) or type(p).__name__.lower() for p in parts if not isinstance(p, Density))
         raise DataError(f"anomaly_scores: {name} knows no density, expected a model that does, such as gmm, autoregressive or flow")
-    if data.schema.arrow.names != encoder.schema.arrow.names:
-        raise DataError(f"anomaly_scores: found columns {', '.join(data.schema.arrow.names)}; expected {', '.join(encoder.schema.arrow.names)}")
+    _columns(encoder, data, "anomaly_scores")
+    if data.schema.image is not None:
+        _like(encoder, data, "anomaly_scores")
+    for field in encoder.schema.arrow:
+        if (found := data.schema.arrow.field(field.name).type) != field.type:
+            raise DataError(f"anomaly_scores: found column {field.name!r} of type {found}, expected {field.type}")
+    if not len(data):
+        return np.zeros(0)
     return -generator.log_prob(encoder.encode(data, rng=rng)).double().numpy()
 
 
@@ -82,14 +88,22 @@ def _images_of(generator: Any, family: type, what: str) -> Any:
 
 def _like(encoder: ImageEncoder, images: Table, what: str, smaller: bool = False) -> None:
     """Raises DataError where images are not as those that were learned, but for their size if they are to be smaller."""
-    if images.schema.arrow.names != encoder.schema.arrow.names or images.schema.image is None:
-        raise DataError(f"{what}: found columns {', '.join(images.schema.arrow.names)}; expected {', '.join(encoder.schema.arrow.names)}")
+    _columns(encoder, images, what)
     found, known = images.schema.image.options, encoder.schema.image.options
     same = ("channels", "bits") if smaller else ("channels", "bits", "height", "width")
     if any(found[k] != known[k] for k in same):
         raise DataError(f"{what}: found images of {_said(found)}, expected {_said(known)}")
     if smaller and any(found[k] > known[k] or known[k] % found[k] for k in ("height", "width")):
         raise DataError(f"{what}: found images of {_said(found)}, expected a whole part of {_said(known)} in height and width")
+
+
+def _columns(encoder: Any, data: Table, what: str) -> None:
+    """Raises DataError for what is no Table, or has other columns than were learned."""
+    if not isinstance(data, Table):
+        raise DataError(f"{what}: found {type(data).__name__}, expected a Table, as read(...) and sample(...) give it")
+    found, known = data.schema, encoder.schema
+    if found.arrow.names != known.arrow.names or (found.image is None) != (known.image is None):
+        raise DataError(f"{what}: found columns {', '.join(found.arrow.names)}; expected {', '.join(known.arrow.names)}")
 
 
 def _said(options: dict) -> str:

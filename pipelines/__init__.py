@@ -17,11 +17,16 @@ def read(source: Any, **options: Any):
     """
     from pathlib import Path
 
+    from generators.data import DataError
     from pipelines import origin, reading, sources
 
     frame = hasattr(source, "columns") and hasattr(source, "dtypes")
+    if not frame and not isinstance(source, str | Path):
+        raise DataError(f"found {type(source).__name__}, expected a path, a URL, the name of a dataset or a pandas DataFrame")
     where, options = "DataFrame" if frame else str(source), {name: value for name, value in options.items() if value is not None}
     if options.pop("images", False):
+        if frame:
+            raise DataError("DataFrame: found beside images=True, expected the path of a .npz, of Parquet or of a folder")
         kind = "images"
     elif not frame and where in reading.DATASETS and not Path(where).exists():
         kind = "dataset"
@@ -31,8 +36,6 @@ def read(source: Any, **options: Any):
     if not frame:
         return sources.load(asked, root=Path())
     import pyarrow as pa
-
-    from generators.data import DataError
 
     twice = source.columns[source.columns.duplicated()]
     if len(twice):

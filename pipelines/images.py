@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from generators.data import Column, DataError, image_column
 from pipelines import reading
 from pipelines.origin import SPLITS
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+PARQUET = (".parquet", ".pq")
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 IMAGE, LABEL = "image", "label"  # names of the columns, where the source has none
 DIGITS = "digits"  # those that ship inside scikit-learn
@@ -38,15 +39,18 @@ def read(location: str, root: Path, size: tuple[int, int] | None = None, label: 
     path = root / Path(location).expanduser()
     if location == DIGITS and not path.exists():
         pixels, beside = _digits(label)
+        pixels = _brought(pixels, size)
     elif "://" not in location and path.is_dir() and not _parts(location, root):
         pixels, names = _folder(path, size)
         beside = {label or LABEL: pa.array(names)} if names else {}
     elif location.lower().endswith(".npz"):
-        pixels, found = _arrays(path, location, split)
-        pixels = np.stack([_sized(one, size) for one in pixels]) if size else pixels
+        pixels, found = _arrays(path, location, split, size)
         beside = {label or LABEL: pa.array(found)} if found is not None else {}
-    else:
+    elif "://" in location or "*" in location or path.is_dir() or path.suffix.lower() in PARQUET:
         pixels, beside = _column(location, root, size)
+    else:
+        found = "a file of another kind" if path.exists() else "no such file or folder"
+        raise DataError(f"{location}: {found}, expected a .npz, Parquet ({', '.join(PARQUET)}), or a folder of {', '.join(ENDINGS)}")
     if label is not None and label not in beside:
         raise DataError(f"label: no column {label!r}; beside the images there is {', '.join(beside) or 'nothing'}")
     if max(pixels.shape[1:3]) > SIDE or min(pixels.shape[1:3]) < 4:
@@ -58,16 +62,30 @@ def read(location: str, root: Path, size: tuple[int, int] | None = None, label: 
 
 def _parts(location: str, root: Path) -> bool:
     """Whether a folder holds Parquet."""
-    return any(p.suffix.lower() in (".parquet", ".pq") for p in (root / Path(location).expanduser()).rglob("*"))
+    return any(p.suffix.lower() in PARQUET for p in (root / Path(location).expanduser()).rglob("*"))
 
 
 def found(location: str, root: Path) -> bool:
-    """Whether a path is that of images by its name alone: a .npz, or a folder that holds files of images and no table."""
+    """Whether a path is that of images: a .npz, Parquet with one column of them, or a folder that holds files of images and no table."""
     path = root / Path(location).expanduser()
+    if path.is_file() and path.suffix.lower() in PARQUET:
+        return _shows(path)
     if not path.is_dir():
         return location.lower().endswith(".npz")
     endings = {p.suffix.lower() for p in path.rglob("*") if p.is_file()}
     return bool(endings & set(ENDINGS)) and not endings & {".parquet", ".pq", ".csv", ".gz"}
+
+
+def _shows(path: Path) -> bool:
+    """Whether the first row of a Parquet file shows that one column holds images."""
+    try:
+        with pq.ParquetFile(path) as file:
+            names = [f.name for f in file.schema_arrow if _is_image(f.type)]
+            first = next(file.iter_batches(1, columns=names)).to_pylist()[0][names[0]] if len(names) == 1 and file.metadata.num_rows else None
+        _opened(path.name, first["bytes"] if isinstance(first, dict) else first)
+    except (pa.ArrowException, OSError, DataError, TypeError):
+        return False
+    return True
 
 
 def fingerprint(location: str, root: Path) -> str:
@@ -93,40 +111,79 @@ def _digits(label: str | None) -> tuple[np.ndarray, dict[str, pa.Array]]:
 # .npz
 
 
-def _arrays(path: Path, location: str, split: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray | None]:
+def _arrays(path: Path, location: str, split: tuple[str, ...], size: tuple[int, int] | None) -> tuple[np.ndarray, np.ndarray | None]:
     """Pixels and labels of a .npz, `images` and `labels`, or those of the parts asked for, or of every part that there is."""
     if not path.is_file():
         raise DataError(f"{location}: no such file, expected a .npz")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            held = {name: file[name] for name in file.files}
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError, KeyError):
-        raise DataError(f"{path.name}: damaged, or holds Python objects; expected a .npz of plain arrays, images and labels") from None
+    names, held = _held(path, ())
     for part in split:
-        if f"{part}_images" not in held:
-            raise DataError(f"{path.name}: holds {', '.join(held) or 'nothing'}, expected {part}_images, as split: asks")
-    prefixes = [f"{s}_" for s in SPLITS if f"{s}_images" in held and s in (split or SPLITS)] or [""]
-    if "images" not in held and prefixes == [""]:
-        raise DataError(f"{path.name}: holds {', '.join(held) or 'nothing'}, expected images and labels, or train_images and train_labels as in MedMNIST")
-    pixels = np.concatenate([_whole(held[f"{p}images"], f"{path.name}: {p}images") for p in prefixes])
-    labelled = [f"{p}labels" in held for p in prefixes]
+        if f"{part}_images" not in names:
+            raise DataError(f"{path.name}: holds {', '.join(names) or 'nothing'}, expected {part}_images, as split: asks")
+    parts = [f"{s}_" for s in SPLITS if f"{s}_images" in names]
+    if parts and "images" in names:
+        raise DataError(f"{path.name}: holds images and {parts[0]}images, expected one or the other")
+    parts = [p for p in parts if p[:-1] in (split or SPLITS)] or [""]
+    if "images" not in names and parts == [""]:
+        raise DataError(f"{path.name}: holds {', '.join(names) or 'nothing'}, expected images and labels, or train_images and train_labels as in MedMNIST")
+    names, held = _held(path, [f"{p}{what}" for p in parts for what in ("images", "labels")])
+    pixels = [_whole(held[f"{p}images"], f"{path.name}: {p}images", size) for p in parts]
+    _alike(path.name, "images", parts, [(x.dtype, *x.shape[1:]) for x in pixels], [f"{x.dtype}, {_words(x[0])}" if len(x) else "none" for x in pixels])
+    labelled = [f"{p}labels" in names for p in parts]
     if not all(labelled):
         if any(labelled):
             raise DataError(f"{path.name}: labels for some of its images only, expected them for all or none")
-        return pixels, None
-    labels = np.concatenate([held[f"{p}labels"].reshape(len(held[f"{p}labels"]), -1) for p in prefixes])
-    if labels.shape != (len(pixels), 1):
-        raise DataError(f"{path.name}: found labels of shape {labels.shape} for {len(pixels)} images, expected one label for each image")
-    return pixels, labels[:, 0]
+        return np.concatenate(pixels), None
+    labels = [_labels(held[f"{p}labels"], len(x), f"{path.name}: {p}labels") for p, x in zip(parts, pixels, strict=True)]
+    _alike(path.name, "labels", parts, [y.dtype.kind for y in labels], [str(y.dtype) for y in labels])
+    return np.concatenate(pixels), np.concatenate(labels)
 
 
-def _whole(pixels: np.ndarray, where: str) -> np.ndarray:
-    """uint8 or uint16, (n, height, width) or (n, height, width, 1 or 3)."""
+def _held(path: Path, wanted: Iterable[str]) -> tuple[list[str], dict[str, np.ndarray]]:
+    """The names of the arrays of a .npz, and those that are wanted and there."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = {name: file[name] for name in wanted if name in file.files}
+            if all(isinstance(array, np.ndarray) for array in found.values()):
+                return list(file.files), found
+    except Exception:  # whatever a damaged file makes a decoder do
+        pass
+    raise DataError(f"{path.name}: damaged, or holds Python objects; expected a .npz of plain arrays, images and labels") from None
+
+
+def _alike(name: str, what: str, parts: list[str], kinds: list, words: list[str]) -> None:
+    """Raises DataError where a part of a .npz is unlike the first."""
+    for part, kind, said in zip(parts, kinds, words, strict=True):
+        if kind != kinds[0]:
+            raise DataError(f"{name}: {part}{what}: {said}, but {parts[0]}{what}: {words[0]}; expected all alike, or split: for some of them")
+
+
+def _labels(labels: np.ndarray, count: int, where: str) -> np.ndarray:
+    """(count,) whole numbers, words or whatever else an Arrow column holds."""
+    if labels.shape not in ((count,), (count, 1)):
+        raise DataError(f"{where}: found shape {labels.shape} for {count} images, expected one label for each image")
+    if labels.dtype.kind not in "iubfUSM":
+        raise DataError(f"{where}: found {labels.dtype}, expected whole numbers or words")
+    labels = labels.reshape(count)
+    try:
+        return np.char.decode(labels, "utf-8") if labels.dtype.kind == "S" else labels
+    except UnicodeDecodeError:
+        raise DataError(f"{where}: words that are not UTF-8, expected whole numbers or words in UTF-8") from None
+
+
+def _whole(pixels: np.ndarray, where: str, size: tuple[int, int] | None) -> np.ndarray:
+    """uint8 or uint16, (n, height, width) or (n, height, width, 1 or 3), as (n, height, width, channels) of this size."""
     if pixels.dtype not in (np.uint8, np.uint16):
         raise DataError(f"{where}: found {pixels.dtype}, expected uint8 or uint16")
     if pixels.ndim not in (3, 4) or (pixels.ndim == 4 and pixels.shape[3] not in (1, 3)):
         raise DataError(f"{where}: found shape {pixels.shape}, expected (images, height, width) or (images, height, width, 1 or 3)")
-    return pixels[..., None] if pixels.ndim == 3 else pixels
+    if 0 in pixels.shape[1:]:
+        raise DataError(f"{where}: found shape {pixels.shape}, expected images of at least one pixel")
+    return _brought(pixels[..., None] if pixels.ndim == 3 else pixels, size)
+
+
+def _brought(pixels: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
+    """(n, height, width, channels), all of this size."""
+    return np.stack([_sized(one, size) for one in pixels]) if size and len(pixels) else pixels
 
 
 # files
@@ -139,22 +196,27 @@ def _folder(path: Path, size: tuple[int, int] | None) -> tuple[np.ndarray, list[
         raise DataError(f"{path}: no file in it, expected {', '.join(ENDINGS)}, in one folder for each class or in none")
     deep = [len(p.relative_to(path).parts) for p in files]
     if max(deep) > 2 or min(deep) != max(deep):
-        odd = next(p for p, d in zip(files, deep, strict=True) if d > 2 or d != max(deep))
+        odd = next(p for p, d in zip(files, deep, strict=True) if d > 2 or (d == 1 and max(deep) == 2))
         raise DataError(f"{odd.relative_to(path)}: lies beside class folders or below one, expected every file in a class folder, or none in any")
     return stacked(((str(p.relative_to(path)), p.read_bytes) for p in files), size), [p.parent.name for p in files] if deep[0] == 2 else []
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(p for p in path.rglob("*") if p.is_file() and not any(part.startswith(".") for part in p.relative_to(path).parts))
+    """All that is no folder, links that lead nowhere too; but not what is hidden, nor what a Mac puts beside the files of an archive."""
+    hidden = lambda p: any(part.startswith((".", "__MACOSX")) for part in p.relative_to(path).parts)  # noqa: E731
+    return sorted(p for p in path.rglob("*") if not p.is_dir() and not hidden(p))
 
 
 def _column(location: str, root: Path, size: tuple[int, int] | None) -> tuple[np.ndarray, dict[str, pa.ChunkedArray]]:
     """Of Parquet: the pixels of the one column that holds images, bytes of a file or the struct of bytes and path; and the other columns."""
     values = reading.read(location, root)
-    names = [f.name for f in values.schema if pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type) or _is_struct(f.type)]
+    names = [f.name for f in values.schema if _is_image(f.type)]
     if len(names) != 1:
         raise DataError(f"{location}: found {len(names)} columns of images ({', '.join(names) or 'none'}), expected one: bytes, or a struct of bytes and path")
     held = values.column(names[0])
+    held = held.cast(held.type.value_type) if pa.types.is_dictionary(held.type) else held
+    if not len(held):
+        raise DataError(f"{location}: holds no row, expected images")
     raw = pc.struct_field(held, "bytes") if pa.types.is_struct(held.type) else held
     if raw.null_count:
         raise DataError(f"{location}: column {names[0]!r} is empty in {raw.null_count} of {len(raw)} rows, expected the bytes of an image in every row")
@@ -162,8 +224,12 @@ def _column(location: str, root: Path, size: tuple[int, int] | None) -> tuple[np
     return stacked(each, size), {n: values.column(n) for n in values.column_names if n != names[0]}
 
 
-def _is_struct(kind: pa.DataType) -> bool:
-    return pa.types.is_struct(kind) and "bytes" in {kind.field(i).name for i in range(kind.num_fields)}
+def _is_image(kind: pa.DataType) -> bool:
+    """Bytes, or the struct of bytes and path."""
+    if pa.types.is_struct(kind):
+        return "bytes" in {kind.field(i).name for i in range(kind.num_fields)}
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_binary(plain) or pa.types.is_large_binary(plain)
 
 
 def stacked(files: Iterable[tuple[str, Callable[[], bytes]]], size: tuple[int, int] | None) -> np.ndarray:
@@ -171,7 +237,11 @@ def stacked(files: Iterable[tuple[str, Callable[[], bytes]]], size: tuple[int, i
     found: list[np.ndarray] = []
     first = ""
     for name, content in files:
-        one = _opened(name, content())
+        try:
+            held = content()
+        except OSError as problem:
+            raise DataError(f"{name}: cannot be read ({problem.strerror}), expected an image") from None
+        one = _opened(name, held)
         one = _sized(one, size) if size else one
         if not found:
             first = name

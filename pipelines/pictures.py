@@ -53,7 +53,7 @@ def _features(values: pa.Table, schema: Schema) -> Iterator[tuple[str, dict]]:
             yield field.name, {"_type": "Image"}
         else:
             kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-            yield field.name, {"dtype": re.sub("^double$", "float64", str(kind)), "_type": "Value"}
+            yield field.name, {"dtype": re.sub(r"^(date\d+)\[.*", r"\1", re.sub("^double$", "float64", str(kind))), "_type": "Value"}
 
 
 def rows(table: Table) -> list[dict]:

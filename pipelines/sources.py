@@ -147,14 +147,17 @@ def _held_images(table: Table, entry: Entry, label: str) -> Table:
     if source.kind != "images":
         raise DataError(f"{label}: found {source.kind}:, expected images: as the source is")
     try:
-        holdout = _of_images(replace(source, target=source.target or entry.source.target, size=source.size or entry.source.size), entry.root)
+        of = entry.source
+        alike = replace(source, target=source.target or of.target, size=source.size or of.size, columns=of.columns)
+        holdout = _of_images(alike, entry.root)
     except DataError as problem:
         raise DataError(f"holdout: {problem}") from None
-    if holdout.schema.arrow != table.schema.arrow or holdout.schema.image != table.schema.image:
+    values = holdout.values.select([n for n in table.schema.arrow.names if n in holdout.schema.arrow.names])
+    if values.schema != table.schema.arrow or holdout.schema.image != table.schema.image:
         raise DataError(f"{label}: images or columns of another kind than those of the source, expected the same size, colours and columns")
-    if pc.sum(pc.is_in(holdout.column(table.schema.image.name), value_set=table.column(table.schema.image.name).combine_chunks())).as_py():
+    if pc.sum(pc.is_in(values.column(table.schema.image.name), value_set=table.column(table.schema.image.name).combine_chunks())).as_py():
         raise DataError(f"{label}: holds images of the source, expected others: what was learned is judged by images of which nothing was")
-    return Table(holdout.values, table.schema)
+    return Table(values, table.schema)
 
 
 def _shared(one: Table, other: Table) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pictures
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -19,6 +20,7 @@ from pipelines import sources
 from pipelines.cli import main
 from pipelines.config import load_entry
 from pipelines.init import entry_for
+from pipelines.pictures import _png
 from pipelines.plan import plan
 
 ENTRY = "{p}:\n  source: {{images: {f}, label: kind{more}}}\n  generator: {{gmm: {{static: gmm, directions: 16}}}}\n  seed: 1\n"
@@ -180,6 +182,22 @@ def test_a_condition_on_the_label_is_kept_and_judged(tmp_path, prefect):
     assert code in (0, 1) and result["rows"] == 300, result
     data = pq.read_table(Path(result["run"]) / "data")
     assert set(data.column("kind").to_pylist()) == {1}
+
+
+def test_columns_of_the_source_are_those_of_its_holdout(tmp_path):
+    config = lay(tmp_path)
+    (tmp_path / "flows.yaml").write_text(
+        "p:\n  source: {images: x.parquet, label: kind, columns: {note: {kind: drop}}}\n  holdout: {images: y.parquet}\n  generator: {gmm: {static: gmm}}\n"
+    )
+    digits = pictures.digits(1797)
+    files = pa.array([_png(one) for one in pixels_of(digits)])
+    whole = pa.table({"image": files, "kind": digits.column("label"), "note": pa.array([[1]] * 1797)})
+    rest = whole.slice(1000)
+    pq.write_table(whole.slice(0, 1000), tmp_path / "x.parquet")
+    pq.write_table(rest.append_column("more", rest["kind"]), tmp_path / "y.parquet")
+    train, holdout = sources.load_split(load_entry(config, "p"))
+    assert (len(train), len(holdout)) == (1000, 797) and train.schema.arrow.names == holdout.schema.arrow.names == ["image", "kind"]
+    assert "images: x.parquet" in entry_for("x.parquet", root=tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["npz", "classes", "plain"])

@@ -2,8 +2,10 @@
 
 import io
 import json
+import zipfile
 
 import numpy as np
+import pandas as pd
 import pictures
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -161,8 +163,50 @@ def arrays(path, **held):
     return path / "x.npz"
 
 
+def parts(path, sides=(12, 12), kinds=(np.uint8, np.uint8), labels=(60, 60), words=(int, int)):
+    held = {f"{part}_images": some(60, side).astype(kind) for part, side, kind in zip(("train", "val"), sides, kinds, strict=True)}
+    told = {f"{part}_labels": (np.arange(n) % 2).astype(kind) for part, n, kind in zip(("train", "val"), labels, words, strict=True)}
+    return arrays(path, **held, **told)
+
+
+def beside(path, name: str):
+    (path / name).parent.mkdir(parents=True, exist_ok=True)
+    (path / name).write_bytes(png(some(1)[0]))
+    return path
+
+
+def lost(path):
+    (path / "cat" / "lost.png").symlink_to(path / "nowhere.png")
+    return path
+
+
+def spoiled(path):
+    np.savez_compressed(path / "x.npz", images=some(), labels=np.arange(120) % 2)
+    held = bytearray((path / "x.npz").read_bytes())
+    held[400:440] = bytes(40)
+    (path / "x.npz").write_bytes(held)
+    return path / "x.npz"
+
+
+def renamed(path):
+    np.save(path / "x.npy", some())
+    return (path / "x.npy").rename(path / "x.npz")
+
+
+def claiming(path):
+    """A header that promises more than any machine holds."""
+    with zipfile.ZipFile(path / "x.npz", "w") as file, file.open("images.npy", "w") as array:
+        np.lib.format.write_array_header_1_0(array, {"descr": "|u1", "fortran_order": False, "shape": (10**11, 1000)})
+    return path / "x.npz"
+
+
+def nothing(path):
+    pq.write_table(pa.table({"x": pa.array([], pa.binary())}), path / "x.parquet")
+    return path / "x.parquet"
+
+
 BAD_SOURCES = [
-    (lambda p: arrays(p, images=some(), labels=np.arange(60) % 2), r"x.npz: found labels of shape \(60, 1\) for 120 images, expected one label for each"),
+    (lambda p: arrays(p, images=some(), labels=np.arange(60) % 2), r"x.npz: labels: found shape \(60,\) for 120 images, expected one label for each"),
     (lambda p: arrays(p, images=some(), labels=np.r_[np.arange(119) % 2, 7]), "label: 1 of 3 classes have one image alone"),
     (lambda p: arrays(p, images=some(), labels=np.zeros(120)), "label: column 'label' holds one class or none"),
     (lambda p: arrays(p, pictures=some()), "x.npz: holds pictures, expected images and labels, or train_images"),
@@ -174,7 +218,47 @@ BAD_SOURCES = [
     (lambda p: arrays(p, images=some()), "label: no column 'label'; beside the images there is nothing"),
     (lambda p: p / "nothing.npz", "nothing.npz: no such file, expected a .npz"),
     (lambda p: folder(p / "deep" / "er" / "f", some()).parents[1], "lies beside class folders or below one"),
+    (lambda p: beside(folder(p / "f", some()), "cat/in/zz.png"), r"cat/in/zz\.png: lies beside class folders or below one"),
+    (lambda p: beside(folder(p / "f", some()), "zz.png"), r"f: zz\.png: lies beside class folders or below one"),
+    (lambda p: lost(folder(p / "f", some())), r"cat/lost\.png: cannot be read"),
+    (lambda p: parts(p, labels=(59, 61)), r"x\.npz: train_labels: found shape \(59,\) for 60 images"),
+    (lambda p: parts(p, kinds=(np.uint8, np.uint16)), r"val_images: uint16, is 12 x 12, 16 bits, grey, but train_images: uint8"),
+    (lambda p: parts(p, sides=(12, 9)), r"val_images: uint8, is 9 x 9, 8 bits, grey, but train_images: uint8, is 12 x 12"),
+    (lambda p: parts(p, words=(int, str)), r"val_labels: <U\d+, but train_labels: int64; expected all alike"),
+    (lambda p: arrays(p, images=some(), train_images=some()), "holds images and train_images, expected one or the other"),
+    (lambda p: arrays(p, images=some(), labels=np.array(3)), r"found shape \(\) for 120 images"),
+    (lambda p: arrays(p, images=some(), labels=np.ones(120, complex)), "found complex128, expected whole numbers or words"),
+    (lambda p: arrays(p, images=np.zeros((120, 0, 8), np.uint8)), r"found shape \(120, 0, 8\), expected images of at least one pixel"),
+    (lambda p: arrays(p, images=some()[:0], labels=np.arange(0)), "found 0 images, expected at least 100"),
+    (lambda p: spoiled(p), "damaged, or holds Python objects"),
+    (lambda p: renamed(p), "damaged, or holds Python objects"),
+    (lambda p: claiming(p), "damaged, or holds Python objects"),
+    (lambda p: nothing(p), "holds no row, expected images"),
+    (lambda p: p / "nowhere", r"nowhere: no such file or folder, expected a \.npz, Parquet"),
 ]
+
+
+def test_bytes_are_words_and_size_brings_parts_and_digits_to_one_size(tmp_path):
+    y = np.array([b"cat", b"dog"])[np.arange(120) % 2]
+    assert read(arrays(tmp_path, images=some(), labels=y), images=True, label="kind").column("kind").to_pylist()[:2] == ["cat", "dog"]
+    assert pixels_of(read(parts(tmp_path, sides=(12, 9)), images=True, size=(8, 8))).shape == (120, 8, 8, 1)
+    assert pixels_of(read("digits", images=True, size=np.int64(16))).shape == (1797, 16, 16, 1)
+    with pytest.raises(DataError, match="found ndarray, expected a path, a URL, the name of a dataset or a pandas DataFrame"):
+        read(some(), images=True)
+    with pytest.raises(DataError, match="DataFrame: found beside images=True"):
+        read(pd.DataFrame({"a": range(200)}), images=True)
+
+
+def test_bytes_of_few_values_days_and_what_a_mac_leaves_beside(tmp_path):
+    files = pa.array([png(one) for one in some()])
+    days = pa.array(np.arange(120) % 5, pa.int32()).cast(pa.date32())
+    pq.write_table(pa.table({"x": files.dictionary_encode(), "kind": np.arange(120) % 2, "day": days}), tmp_path / "x.parquet")
+    data = read(tmp_path / "x.parquet", images=True, label="kind")
+    assert (pixels_of(data)[..., 0] == some()).all()
+    features = json.loads(published(data).schema.metadata[b"huggingface"])["info"]["features"]
+    assert features["day"] == {"dtype": "date32", "_type": "Value"} and {"_type": "Image"} in features.values()
+    place = beside(folder(tmp_path / "f", some()), "__MACOSX/zz.png")
+    assert set(read(place, images=True, label="kind").column("kind").to_pylist()) == {"cat", "dog"}
 
 
 @pytest.mark.parametrize(("make", "words"), BAD_SOURCES)

@@ -85,7 +85,18 @@ BAD = [
     ("vae", lambda m: m.interpolate(2, where={"label": "bent"}), "where on label: column 'label': the value asked for cannot be met"),
     ("vae", lambda m: m.anomaly_scores(FRESH), "anomaly_scores: vae knows no density, expected a model that does, such as gmm, autoregressive or flow"),
     ("gmm", lambda m: m.anomaly_scores(planted.patients(5, 0)), "anomaly_scores: found columns"),
+    ("gmm", lambda m: m.anomaly_scores(small(FRESH)), "anomaly_scores: found images of 6 x 6 pixels, 1 channel of 8 bits, expected 12 x 12 pixels"),
+    ("gmm", lambda m: m.anomaly_scores(pictures.stripes(3, bits=16)), "found images of 12 x 12 pixels, 1 channel of 16 bits"),
+    ("gmm", lambda m: m.anomaly_scores(pictures.table(pixels_of(FRESH), np.arange(len(FRESH)) % 2)), "found column 'label' of type int64, expected string"),
+    ("gmm", lambda m: m.anomaly_scores(pixels_of(FRESH)), "anomaly_scores: found ndarray, expected a Table"),
+    ("diffusion", lambda m: m.inpaint(pixels_of(FRESH), SOME), "inpaint: found ndarray, expected a Table"),
+    ("diffusion", lambda m: m.enlarge(None), "enlarge: found NoneType, expected a Table"),
+    ("gmm", lambda m: Synthesizer("gmm").anomaly_scores(FRESH), "this model has learned nothing yet"),
 ]
+
+
+def test_nothing_is_not_unusual():
+    assert model("gmm").anomaly_scores(FRESH.take(np.arange(0))).shape == (0,)
 
 
 @pytest.mark.parametrize(("family", "asked", "words"), BAD)
