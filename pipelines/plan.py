@@ -21,6 +21,7 @@ SPACE = 16  # bytes that judges hold for each dimension of a row in which they m
 SEEN = 12  # bytes for each pixel of an image that they look at
 LOOK = 4000  # rows on which a generator is tried
 BASE_S = 20  # seconds: starting Prefect, importing, judging a small table
+NETWORKS = 3  # that learn while images are judged: by real ones, by synthetic ones, and one for what these are worth
 CELL_S, JUDGED_S = 2.5e-6, 2e-5  # seconds that a cell takes to be read, drawn and written, and to be judged, if it is
 
 
@@ -35,6 +36,7 @@ def plan(entry: Entry) -> str:
     import torch
 
     from generators.synthesizer import build, encoder_of
+    from validation.pictures import cost
 
     train, holdout = sources.load_split(entry)
     asked.learned(entry, train)
@@ -54,6 +56,7 @@ def plan(entry: Entry) -> str:
     judged += SEEN * width * sum(sizes) if train.schema.image else 0
     memory = BASE_MB + (2 * (train.values.nbytes + holdout.values.nbytes) + max(held, judged)) / 1e6
     seconds = BASE_S + fitting + columns * (CELL_S * sum(sizes) + JUDGED_S * sum(min(n, MOST) for n in sizes))
+    seconds += NETWORKS * cost(looked_at) if train.schema.image else 0
     few = too_few(apart(train), apart(holdout), train, SUBJECTS) if "privacy.membership" in wanted else None
     lines = [
         f"{entry.name}: {entry.source.kind} {entry.source.location}",

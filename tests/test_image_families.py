@@ -249,3 +249,13 @@ def test_what_stands_beside_goes_with_the_pictures():
     data = Table(values, Schema(values.schema, (*plain.schema.columns, Column("bright", "numeric"))))
     made = Synthesizer("gmm", directions=4).fit(data).sample(300, seed=0)
     assert np.corrcoef(pixels_of(made).mean((1, 2, 3)), made.column("bright").to_numpy())[0, 1] > 0.95
+
+
+def test_what_diffusion_draws_varies_along_the_main_directions_as_pictures_do():
+    made = model("diffusion")
+    inner = made.generator.rest
+    real, drawn = (inner.scaled(made.encoder.encode(t, rng=rng()).pixels).flatten(1) @ inner.turn for t in (pictures.stripes(), made.sample(1000, seed=3)))
+    assert inner.turn.shape == (144, 16) and not torch.equal(inner.gain, torch.ones(16))
+    assert (drawn.std(0) / real.std(0) - 1)[:4].abs().max() < 0.1 and ((drawn.mean(0) - real.mean(0)) / real.std(0))[:4].abs().max() < 0.1
+    led = Synthesizer("diffusion", **FAMILIES["diffusion"] | {"passes": 1, "guidance": 1.0}).fit(pictures.stripes(100))
+    assert torch.equal(led.generator.rest.gain, torch.ones_like(led.generator.rest.gain)) and not led.generator.rest.shift.any()

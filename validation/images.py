@@ -105,10 +105,9 @@ def target(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rar
     if few := too_few(train, holdout, synthetic):
         return Score("utility.target", 0.0, 0.0, 1.0, 1.0, "high", few, {})
     rng, names = np.random.default_rng(seed), kinds(train)[1]
-    truth, x, said = kinds(holdout, names)[0].numpy(), shown(holdout), {}
-    for name, table in (("real", train), ("synthetic", synthetic)):
-        y, _ = kinds(table, names)
-        said[name] = through(trained(shown(table)[y >= 0], y[y >= 0], len(names), seed), x).argmax(1)
+    truth, x, (y, _) = kinds(holdout, names)[0].numpy(), shown(holdout), kinds(synthetic, names)
+    nets = {"real": looked(train, seed).net, "synthetic": trained(shown(synthetic)[y >= 0], y[y >= 0], len(names), seed)}
+    said = {name: through(net, x).argmax(1) for name, net in nets.items()}
 
     def share(rows: np.ndarray) -> float:
         right = {name: balanced_accuracy_score(truth[rows], given[rows]) for name, given in said.items()}

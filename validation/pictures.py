@@ -12,6 +12,7 @@ https://arxiv.org/abs/1803.07728
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -28,6 +29,7 @@ from validation.features import labels
 WIDTH, STEPS, BATCH, RATE = 64, 600, 128, 4e-3
 SIDE = 32  # cells a side that are looked at, at most
 DIRECTIONS = 32  # places along which are features
+TRIED = 5  # steps in which a network's cost is measured
 CHUNK = 512  # pictures that are looked at together
 
 
@@ -73,8 +75,8 @@ def kinds(table: Table, names: list[str] | None = None) -> tuple[Tensor, list[st
     return torch.tensor([at.get(w, -1) for w in words]), names
 
 
-def trained(x: Tensor, y: Tensor, count: int, seed: int) -> Net:
-    """A network that tells count kinds, learned in STEPS steps; the same for the same seed, whatever else is drawn."""
+def trained(x: Tensor, y: Tensor, count: int, seed: int, steps: int = STEPS) -> Net:
+    """A network that tells count kinds, learned in so many steps; the same for the same seed, whatever else is drawn."""
     rng = torch.Generator().manual_seed(seed)
     with torch.device("meta"):  # nothing is drawn from torch's own stream
         net = Net(x.shape[1], max(x.shape[2:]), count)
@@ -87,12 +89,22 @@ def trained(x: Tensor, y: Tensor, count: int, seed: int) -> Net:
             elif isinstance(layer, nn.GroupNorm):
                 layer.weight.fill_(1), layer.bias.zero_()
     optimizer = torch.optim.AdamW(net.parameters(), RATE / 2, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
-    for _ in range(STEPS):
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
+    for _ in range(steps):
         i = torch.randint(len(x), (min(BATCH, len(x)),), generator=rng)
         loss = F.cross_entropy(net(x[i]), y[i])
         optimizer.zero_grad(), loss.backward(), optimizer.step(), schedule.step()
     return net.eval()
+
+
+def cost(some: Table) -> float:
+    """Seconds that such a network takes to learn, from a few steps on some pictures."""
+    x, spent = shown(some), []
+    for _ in range(3):
+        start = time.monotonic()
+        trained(x, torch.arange(len(x)) % 2, 2, 0, TRIED)
+        spent.append((time.monotonic() - start) / TRIED)
+    return STEPS * min(spent)
 
 
 @torch.no_grad()

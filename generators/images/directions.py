@@ -8,8 +8,6 @@ Finding structure with randomness; N. Halko, P. Martinsson, J. Tropp; 2011; http
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -28,10 +26,10 @@ class Directions(nn.Module):
             self.register_buffer(name, torch.zeros(shape))
 
     @torch.no_grad()
-    def fit(self, x: Tensor, held_out: Tensor, rng: torch.Generator) -> Directions:
-        """x (n, pixels); held_out (m, pixels) say how much pictures vary along the directions found: those they were found in vary more."""
+    def fit(self, x: Tensor, held_out: Tensor, rng: torch.Generator, kept: int = KEPT) -> Directions:
+        """At most `kept` directions. x (n, pixels); held_out (m, pixels) say how much pictures vary along those found: those they were found in vary more."""
         self.mean = x.mean(0)
-        away, kept = x - self.mean, min(KEPT, *(side - 1 for side in x.shape))
+        away, kept = x - self.mean, min(kept, *(side - 1 for side in x.shape))
         with stream(drawn(rng)):
             _, _, self.turn = torch.svd_lowrank(away, kept, niter=4)
         away = held_out - self.mean
@@ -52,19 +50,12 @@ class Directions(nn.Module):
         """away (n, pixels) with what is along each direction multiplied by gains (n or 1, kept), and all beyond by (n or 1, 1)."""
         return beyond * away + ((gains - beyond) * (away @ self.turn)) @ self.turn.t()
 
-    def pictures(self, z: Tensor, rng: torch.Generator) -> Tensor:
-        """z (n, kept) along the directions -> (n, pixels), and beyond them noise."""
+    def pictures(self, z: Tensor, rng: torch.Generator, gains: Tensor | float = 1.0) -> Tensor:
+        """z (n, kept) along the directions -> (n, pixels), and beyond them noise, times gains (n, 1)."""
         noise = torch.randn(len(z), len(self.mean), generator=rng)
-        return self.mean + (z * self.spread[:-1]) @ self.turn.t() + self.scaled(noise, torch.zeros(1, self.kept), self.spread[-1:, None])
+        beyond = self.scaled(noise, torch.zeros(1, self.kept), self.spread[-1:, None])
+        return self.mean + (z * self.spread[:-1]) @ self.turn.t() + gains * beyond
 
-    def log_beyond(self, x: Tensor) -> Tensor:
-        """(n,) nats of what is beyond the directions, and of their units: log p(x) less log p(along(x))."""
-        away = x - self.mean
-        left = (away.square().sum(1) - (away @ self.turn).square().sum(1)).clamp_min(0) / self.spread[-1] ** 2
-        beyond = x.shape[1] - self.kept
-        return -0.5 * (left + beyond * math.log(2 * math.pi)) - beyond * self.spread[-1].log() - self.spread[:-1].log().sum()
-
-
-def normal(z: Tensor) -> Tensor:
-    """(n, k) -> (n,) nats of k standard normals."""
-    return -0.5 * (z.square() + math.log(2 * math.pi)).sum(1)
+    def units(self) -> Tensor:
+        """log of how much of a picture one unit along every direction, and beyond them, is: log p(x) less that of what lies along them."""
+        return -self.spread[:-1].log().sum() - (len(self.mean) - self.kept) * self.spread[-1].log()

@@ -1,7 +1,7 @@
-"""A mixture over pictures: of their main directions given what stands beside, and a normal density of all others.
+"""A mixture over pictures: of what lies along their main directions, and how much along all others, given what stands beside.
 
-    x = mean + V z,     p(z_1..q | beside) a mixture (kinds.py),     z_j ~ N(0, 1) for the other directions (directions.py)
-One mixture for all kinds of pictures or one for each, and q: whichever makes held-out pictures likeliest.
+    x = mean + V z,     p(z_1..q, e | beside) a mixture (apart.py, kinds.py),     z_q+1.. as much as e says (grain.py, directions.py)
+q: whichever makes held-out pictures likeliest.
 
 Mixtures of probabilistic principal component analysers; M. Tipping, C. Bishop; 1999; https://doi.org/10.1162/089976699300016728
 """
@@ -15,19 +15,21 @@ import torch
 from torch import Tensor, nn
 
 from generators.arguments import whole
+from generators.images.apart import Apart
 from generators.images.directions import KEPT, MOST, Directions
-from generators.images.kinds import Apart, Together, score
+from generators.images.grain import Grain, beyond
+from generators.images.kinds import Together
 from generators.layout import ImageLayout, Pictures, levelled, shades
 from generators.threads import single_thread
 
-TRIED = (8, 16, 32, 64)  # directions that the mixture is over
+TRIED, TOGETHER = (16, 32, 64, 128, 256), 64  # directions that the mixture is over, and at most where it is one for all kinds
 CHUNK = 4096  # pictures that are turned together
 
 
 class PictureMixture(nn.Module):
     """layout: what an image is.
 
-    directions: that the mixture is over; None: 8 to 64, whichever measures best
+    directions: that the mixture is over; None: 16 to 256, whichever measure best
     components: of a mixture; None: as many as measure best
     passes:     passes over the pictures at most
     """
@@ -39,6 +41,7 @@ class PictureMixture(nn.Module):
         whole(directions=directions, components=components, passes=passes)
         self.layout, self.asked, self.directions = layout, {"components": components, "passes": passes}, directions
         self.normal = Directions()
+        self.grain: Grain | None = None
         self.main: Together | Apart | None = None
         self.curve: list[dict] = []
 
@@ -50,17 +53,19 @@ class PictureMixture(nn.Module):
         with single_thread():
             some = self._flat(x.pixels[torch.randperm(len(x), generator=rng)[:MOST]], rng)
             kept = self.normal.fit(some, self._flat(held_out.pixels[:MOST], rng), rng).kept
-            z, held = self._turned(x, rng), self._turned(held_out, rng)
-            ways = [Together, Apart] if Apart.can(x.static, held_out.static) else [Together]
-            best, asked = None, [self.directions] if self.directions else [q for q in TRIED if q <= kept] or [kept]
-            for q in sorted({min(q, kept) for q in asked}):
-                for way in ways:
-                    tried = way(self.layout.static, q, **self.asked).fit(x.static, z[:, :q], held_out.static, held[:, :q], rng)
-                    found = float(score(tried, held_out.static, held).mean())
-                    log(f"gmm: {tried.size}: {found:.3f} nats a picture held out, up to a constant")
-                    self.curve.append({"rows": len(x), "model": tried.size, "held_out": [found], "unit": "Nats a picture on held-out ones"})
-                    if best is None or found > best:
-                        best, self.main, chosen = found, tried, self.curve[-1]
+            (z, left), (held, held_left) = self._turned(x, rng), self._turned(held_out, rng)
+            apart, best = Apart.can(x.static), None
+            tried = [self.directions] if self.directions else [q for q in TRIED if apart or q <= TOGETHER]
+            for q in sorted({min(q, kept) for q in tried}):
+                grain = Grain(q, kept, len(self.layout))
+                e, held_e = grain.energies(z, left), grain.energies(held, held_left)
+                places, held_places = torch.cat([z[:, :q], grain.fit(e, held_e)], 1), torch.cat([held[:, :q], grain.placed(held_e)], 1)
+                main = self._empty(apart, places.shape[1]).fit(x.static, places, held_out.static, held_places, rng)
+                found = float((main.log_prob(held_out.static, held_places) + grain.log_volume(held_e)).mean())
+                log(f"gmm: {main.size} over {q} directions: {found:.3f} nats a picture held out, up to a constant")
+                self.curve.append({"rows": len(x), "model": f"{main.size} over {q} directions", "held_out": [found], "unit": "Nats a picture on held-out ones"})
+                if best is None or found > best:
+                    best, self.main, self.grain, chosen = found, main, grain, self.curve[-1]
         chosen["chosen"] = True
         return self
 
@@ -69,25 +74,36 @@ class PictureMixture(nn.Module):
         x = shades(pixels, self.layout.levels).flatten(1)
         return x if rng is None else x + (torch.rand(x.shape, generator=rng) - 0.5) * (2 / self.layout.levels)
 
-    def _turned(self, x: Pictures, rng: torch.Generator) -> Tensor:
-        """Along each direction, in units of what pictures vary along it, (n, kept)."""
-        return torch.cat([self.normal.along(self._flat(part, rng)) for part in x.pixels.split(CHUNK)])
+    def _turned(self, x: Pictures, rng: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Along each direction, in units of what pictures vary along it, (n, kept); and mean square of what is beyond, (n,)."""
+        flat = [self._flat(part, rng) for part in x.pixels.split(CHUNK)]
+        return torch.cat([self.normal.along(part) for part in flat]), torch.cat([beyond(self.normal, part) for part in flat])
+
+    def _empty(self, apart: bool, places: int) -> Apart | Together:
+        return Apart(len(self.layout.static), places, **self.asked) if apart else Together(self.layout.static, places, **self.asked)
 
     @torch.no_grad()
     def sample(self, static: Tensor, *, rng: torch.Generator) -> Tensor:
         """static (n, fields) -> pixels (n, channels, height, width)."""
+        return levelled(self.drawn(static, rng), self.layout.levels)
+
+    @torch.no_grad()
+    def drawn(self, static: Tensor, rng: torch.Generator) -> Tensor:
+        """static (n, fields) -> shades (n, channels, height, width) before they become whole numbers of 0 to the most that a pixel can be."""
         with single_thread():
-            others = torch.randn(len(static), self.normal.kept - self.main.directions, generator=rng)
-            out = self.normal.pictures(torch.cat([self.main.sample(static, rng), others], 1), rng)
-        return levelled(out, self.layout.levels).view(-1, *self.layout.shape)
+            z, energies = self.main.sample(static, rng).split([self.grain.main, self.grain.places], 1)
+            others, gains = self.grain.drawn(energies, rng)
+            return self.normal.pictures(torch.cat([z, others], 1), rng, gains).view(-1, *self.layout.shape)
 
     @torch.no_grad()
     def log_prob(self, x: Pictures) -> Tensor:
         """(n,) nats of the pixels given what stands beside, as densities of shades within -1 and 1."""
         out = []
         for part in torch.arange(len(x)).split(CHUNK):
-            flat = self._flat(x.pixels[part], None)
-            out.append(score(self.main, x.static[part], self.normal.along(flat)) + self.normal.log_beyond(flat))
+            z, left = self._turned(x[part], None)
+            e = self.grain.energies(z, left)
+            places = torch.cat([z[:, : self.grain.main], self.grain.placed(e)], 1)
+            out.append(self.main.log_prob(x.static[part], places) + self.grain.log_volume(e) + self.normal.units())
         return torch.cat(out)
 
     def size(self, rows: int) -> str:
@@ -97,15 +113,16 @@ class PictureMixture(nn.Module):
     def cost(self, x: Pictures, n: int) -> tuple[float, float]:
         """(seconds that a fit to n images takes, about, bytes that it holds beside them)."""
         pixels, some = len(self.layout), min(n, MOST)
-        return 1e-6 * some * pixels + 2e-2 * n, 16.0 * some * pixels + 12.0 * n * KEPT
+        return 1e-6 * some * pixels + 2e-3 * n, 16.0 * some * pixels + 12.0 * n * KEPT
 
     def structure(self) -> dict:
         """What `restore` needs beside the tensors of the state."""
-        return {"curve": self.curve, "apart": isinstance(self.main, Apart), "directions": self.main.directions, "main": self.main.structure()}
+        return {"curve": self.curve, "apart": isinstance(self.main, Apart), "directions": self.grain.main, "main": self.main.structure()}
 
     def restore(self, structure: dict, tensors: dict[str, Tensor]) -> PictureMixture:
         self.curve, self.normal = structure["curve"], Directions(*tensors["normal.turn"].shape)
-        self.main = (Apart if structure["apart"] else Together)(self.layout.static, structure["directions"], **self.asked)
+        self.grain = Grain(structure["directions"], self.normal.kept, len(self.layout))
+        self.main = self._empty(structure["apart"], structure["directions"] + self.grain.places)
         self.main.restore(structure["main"], {k.removeprefix("main."): v for k, v in tensors.items() if k.startswith("main.")})
         self.load_state_dict(tensors)
         return self
