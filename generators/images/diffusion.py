@@ -48,7 +48,7 @@ class Denoiser(Painted):
     width, depth: channels of the network where a picture is largest, and sizes at which it is looked at
     steps:    in which noise is taken away, two looks at the network each
     guidance: how much farther from what is common to all kinds a picture is led than its kind is
-    dropout:  share of hidden units that are left out while training
+    dropout:  share of hidden units that are left out while training; what is drawn then varies less than pictures do
     asked:    of train.Plan, passes and minutes above all
     """
 
@@ -56,7 +56,7 @@ class Denoiser(Painted):
     unit = "Minus the error of the network on held-out images, mean over noise levels"
     CHUNK = 64
 
-    def __init__(self, layout: ImageLayout, width: int = 32, depth: int = 3, steps: int = 16, guidance: float = 0.0, dropout: float = 0.1, **asked: Any):
+    def __init__(self, layout: ImageLayout, width: int = 32, depth: int = 3, steps: int = 16, guidance: float = 0.0, dropout: float = 0.0, **asked: Any):
         super().__init__(layout, asked)
         whole(width=width, depth=depth, steps=steps), number(high=20, guidance=guidance), number(high=0.99, dropout=dropout)
         self.width, self.depth, self.steps, self.guidance, self.dropout = width, depth, steps, guidance, dropout
