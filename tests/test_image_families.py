@@ -1,6 +1,7 @@
 """What every family of images promises: one contract over a table of (family, tiny arguments), and the exact parts against oracles."""
 
 import json
+from copy import deepcopy
 
 import numpy as np
 import pictures
@@ -251,11 +252,17 @@ def test_what_stands_beside_goes_with_the_pictures():
     assert np.corrcoef(pixels_of(made).mean((1, 2, 3)), made.column("bright").to_numpy())[0, 1] > 0.95
 
 
-def test_what_diffusion_draws_varies_along_the_main_directions_as_pictures_do():
-    made = model("diffusion")
-    inner = made.generator.rest
-    real, drawn = (inner.scaled(made.encoder.encode(t, rng=rng()).pixels).flatten(1) @ inner.turn for t in (pictures.stripes(), made.sample(1000, seed=3)))
-    assert inner.turn.shape == (144, 16) and not torch.equal(inner.gain, torch.ones(16))
-    assert (drawn.std(0) / real.std(0) - 1)[:4].abs().max() < 0.1 and ((drawn.mean(0) - real.mean(0)) / real.std(0))[:4].abs().max() < 0.1
-    led = Synthesizer("diffusion", **FAMILIES["diffusion"] | {"passes": 1, "guidance": 1.0}).fit(pictures.stripes(100))
-    assert torch.equal(led.generator.rest.gain, torch.ones_like(led.generator.rest.gain)) and not led.generator.rest.shift.any()
+def test_what_diffusion_draws_is_put_right_along_the_main_directions():
+    made, static = deepcopy(model("diffusion").generator.rest), model("diffusion").encoder.encode(pictures.stripes(100), rng=rng()).static
+    with torch.no_grad():
+        drawn = made._drawn(static[:64], first := rng(7), made.steps), made._drawn(static[64:], first, made.steps)
+        along = torch.cat(drawn).flatten(1) @ made.turn
+        wanted = along * torch.linspace(0.9, 1.1, 16) + torch.linspace(-0.5, 0.5, 16)
+        wanted[:, 0] = 3 * along[:, 0]  # beyond what is put right
+        made._aimed = wanted, static
+        made.finish(rng(7))
+        found = made._toned(torch.cat(drawn)).flatten(1) @ made.turn
+    assert made.turn.shape == (144, 16) and torch.allclose(found[:, 1:], wanted[:, 1:], atol=1e-3)
+    assert float(found[:, 0].std()) == pytest.approx(1.25 * float(along[:, 0].std()), rel=1e-3)
+    led = Synthesizer("diffusion", **FAMILIES["diffusion"] | {"passes": 1, "guidance": 1.0}).fit(pictures.stripes(100)).generator.rest
+    assert torch.equal(led.gain, torch.ones_like(led.gain)) and not led.shift.any()
