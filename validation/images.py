@@ -19,6 +19,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from generators.data import Table
 from validation.coverage import NEIGHBOURS, reach
+from validation.inception import inception, weights
 from validation.pictures import kinds, shown, through, trained
 from validation.pictures import look as looked
 from validation.resampling import interval, sample, split, too_few
@@ -65,14 +66,16 @@ def frechet(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, ra
     value = distance(s, b) / unit
     drawn = np.array([distance(s[rng.integers(len(s), size=len(s))], b) for _ in range(DRAWS)]) / unit
     low, high = interval(value, drawn, 0)
-    real, one, other = (look.features(t) for t in _equal(rng, real, *split(held, 2, rng)))
+    half, one, other = (look.features(t) for t in _equal(rng, real, *split(held, 2, rng)))
     details = {
         "distance": {"synthetic": value * unit, "train": unit},
         "kernel": {"synthetic": kernel_distance(s, b), "train": kernel_distance(a, b)},
         "directions": dict(zip(("synthetic", "train"), (distance(look.places(t), look.places(held)) for t in (made, train)), strict=True)),
         "pictures": len(s), "network": look.digest, "seed": seed,
     }  # fmt: skip
-    return Score("fidelity.frechet", value, low, high, distance(one, other) / distance(real, other), "low", None, details)
+    if path := weights():
+        details["inception"] = inception(path, held, synthetic=made, train=real)
+    return Score("fidelity.frechet", value, low, high, distance(one, other) / distance(half, other), "low", None, details)
 
 
 def density(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rare_below: int = 10) -> Score:

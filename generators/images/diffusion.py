@@ -36,7 +36,8 @@ WAVES = 16  # by which the network knows the noise
 HELD_OUT = 256  # held-out pictures that are looked at, at least
 STEPS, BATCH = 2000, 48  # of the training, and pictures a step at most
 MANY = 2500  # pictures, of more the steps grow with the square root
-TONES, ROWS, DRAWN = 16, 8, 512  # main directions along which pictures are put right at most, pictures that there are for each, and that are drawn for it
+TONES, ROWS = 64, 8  # main directions along which pictures are put right at most, and pictures that there are for each
+DRAWN = 256  # pairs of pictures that are drawn for it, of opposite noise: what is odd in it does not move their middle
 LACKS = 1.25  # how much they are, at most
 FRESH = 0.8  # noise put on again, of what there is, where something of a picture is known
 LEFT_OUT = 0.1  # how often what stands beside is
@@ -100,8 +101,8 @@ class Denoiser(Painted):
     def objective(self, x: Pictures, held_out: Pictures, rng: torch.Generator):
         where = x.pixels.device
         self.measure(x.pixels, rng)
-        some = torch.randperm(len(x), generator=rng)
-        self._aim(self.scaled(x.pixels[some[:LOOKED].to(where)]).flatten(1).cpu(), x.static[some[:DRAWN].to(where)].cpu(), rng)
+        some = x[torch.randperm(len(x), generator=rng)[:LOOKED].to(where)]
+        self._aim(self.scaled(some.pixels).flatten(1).cpu(), some.static.cpu(), rng)
         each = -(-HELD_OUT // len(held_out))  # times that a held-out picture is looked at, over all levels alike
         even = torch.special.ndtri((torch.arange(each * len(held_out), device=where) + 0.5) / (each * len(held_out)))
         even = (MIDDLE + AROUND * even[torch.randperm(len(even), generator=rng).to(where)]).exp()
@@ -124,18 +125,25 @@ class Denoiser(Painted):
         return {"": loss}, score
 
     def _aim(self, x: Tensor, static: Tensor, rng: torch.Generator) -> None:
-        """Keeps where pictures x (n, pixels) lie along their main directions until `finish`, and what stands beside some."""
+        """Keeps until `finish` where pictures x (n, pixels) lie along their main directions, and what stands beside some, every kind as often as it is."""
         self.turn = Directions().fit(x, x, rng, self.turn.shape[1]).turn.to(self.turn.device)
-        self._aimed = x @ self.turn.cpu(), static
+        kinds = torch.unique(torch.cat([static, torch.zeros(len(static), 1)], 1), dim=0, return_inverse=True)[1]
+        even = torch.linspace(0, len(x) - 1, min(DRAWN, len(x))).long()
+        self._aimed = x @ self.turn.cpu(), static[kinds.argsort(stable=True)[even]]
 
     @torch.no_grad()
     def finish(self, rng: torch.Generator) -> None:
         real, static = self._aimed
         del self._aimed
-        if not self.guidance:
-            made = torch.cat([self._drawn(part, rng, self.steps) for part in static.split(self.CHUNK)]).flatten(1) @ self.turn
-            self.gain = (real.std(0) / made.std(0).clamp_min(1e-6)).clamp(1 / LACKS, LACKS)
-            self.shift = real.mean(0) - self.gain * made.mean(0)
+        if self.guidance:
+            return
+        made = []
+        for part in static.split(self.CHUNK // 2):
+            noise = self._noise(len(part), rng)
+            made.append(self._drawn(torch.cat([part, part]), torch.cat([noise, -noise]), self.steps).flatten(1) @ self.turn)
+        made = torch.cat(made)
+        self.gain = (real.std(0) / made.std(0).clamp_min(1e-6)).clamp(1 / LACKS, LACKS)
+        self.shift = real.mean(0) - self.gain * made.mean(0)
 
     def _toned(self, x: Tensor) -> Tensor:
         """What is drawn, put right along the main directions."""
@@ -147,21 +155,36 @@ class Denoiser(Painted):
         """Pixels of pictures of which something is known: right(clean, numbers of the pictures) puts that right in scaled pixels.
 
         In twice as many steps, each of which takes away fresh noise too, so that what is drawn grows together with what is known."""
-        parts = torch.arange(len(static)).split(self.CHUNK)
-        return torch.cat([self.whole(self._drawn(static[i], rng, 2 * self.steps, lambda clean, i=i: right(clean, i), FRESH)) for i in parts])
+        out = []
+        for i in torch.arange(len(static)).split(self.CHUNK):
+            fresh = lambda: self._noise(len(i), rng)  # noqa: B023, E731
+            out.append(self._drawn(static[i], fresh(), 2 * self.steps, lambda clean, i=i: right(clean, i), fresh))
+        return torch.cat([self.whole(x) for x in out])
 
     def draw(self, static: Tensor, rng: torch.Generator) -> Tensor:
-        return self.whole(self._toned(self._drawn(static, rng, self.steps)))
+        return self.whole(self._toned(self._drawn(static, self._noise(len(static), rng), self.steps)))
 
-    def _drawn(self, static: Tensor, rng: torch.Generator, steps: int, right: Callable[[Tensor], Tensor] = lambda clean: clean, fresh: float = 0.0) -> Tensor:
-        """Scaled pixels, from the most noise to the least by the method of Heun. fresh: noise that is put on before each step, as a share of what there is."""
-        n, beside = len(static), self.stays(static)
+    def _noise(self, n: int, rng: torch.Generator) -> Tensor:
+        return torch.randn(n, *self.layout.shape, generator=rng)
+
+    def _drawn(
+        self,
+        static: Tensor,
+        noise: Tensor,
+        steps: int,
+        right: Callable[[Tensor], Tensor] = lambda clean: clean,
+        fresh: Callable[[], Tensor] | None = None,
+    ) -> Tensor:
+        """Scaled pixels from noise (n, channels, height, width), from the most to the least by the method of Heun.
+
+        fresh: noise that is put on before each step, FRESH times what there is."""
+        beside = self.stays(static)
         levels = torch.linspace(MOST ** (1 / BEND), LEAST ** (1 / BEND), steps + 1) ** BEND
-        x = MOST * torch.randn(n, *self.layout.shape, generator=rng)
+        x = MOST * noise
         for now, then in pairwise(levels):
             if fresh:
-                x = x + now * math.sqrt((1 + fresh) ** 2 - 1) * torch.randn(x.shape, generator=rng)
-                now = now * (1 + fresh)
+                x = x + now * math.sqrt((1 + FRESH) ** 2 - 1) * fresh()
+                now = now * (1 + FRESH)
             before = (x - right(self._led(x, now, beside))) / now
             guess = x + (then - now) * before
             x = x + (then - now) * (before + (guess - right(self._led(guess, then, beside))) / then) / 2
