@@ -1,6 +1,6 @@
 """A mixture over pictures: of what lies along their main directions, and how much along all others, given what stands beside.
 
-    x = mean + V z,     p(z_1..q, e | beside) a mixture (apart.py, kinds.py),     z_q+1.. as much as e says (grain.py, directions.py)
+    x = mean + V z,     p(z_1..q, e | beside) a mixture (apart.py, together.py),     z_q+1.. as much as e says (grain.py, directions.py)
 q: whichever makes held-out pictures likeliest.
 
 Mixtures of probabilistic principal component analysers; M. Tipping, C. Bishop; 1999; https://doi.org/10.1162/089976699300016728
@@ -18,7 +18,7 @@ from generators.arguments import whole
 from generators.images.apart import Apart
 from generators.images.directions import KEPT, MOST, Directions
 from generators.images.grain import Grain, beyond
-from generators.images.kinds import Together
+from generators.images.together import Together
 from generators.layout import ImageLayout, Pictures, levelled, shades
 from generators.threads import single_thread
 
