@@ -24,7 +24,9 @@ MADE = {  # kind -> how its values came to be
     "id": "issued anew",
     "pii": "invented",
     "text": "invented",
+    "image": "drawn from the model",
 }
+PUBLISHED = {"image": {"type": "struct of bytes (PNG) and path"}}  # kind -> how it is published, where that is not how it was read
 
 
 def render(facts: Mapping[str, Any]) -> str:
@@ -37,7 +39,9 @@ def render(facts: Mapping[str, Any]) -> str:
     if isinstance(kept, bool):
         checks.append(("Contract: types, empty shares, ranges, allowed values", word("PASS" if kept else "FAIL")))
     source = facts.get("source") or {}
-    columns = [c | {"made": MADE.get(c.get("kind")), "role": role(c.get("name"), source)} for c in source.get("columns") or []]
+    columns = [
+        c | {"made": MADE.get(c.get("kind")), "role": role(c.get("name"), source)} | PUBLISHED.get(c.get("kind"), {}) for c in source.get("columns") or []
+    ]
     context = {"facts": facts, "checks": checks, "columns": columns, "verdict": word((facts.get("verdict") or {}).get("verdict"))}
     context |= {"origin": place(source.get("location")), "where": (facts.get("sample") or {}).get("where") or {}, "conditioned": conditioned(facts)}
     made = Environment(loader=FileSystemLoader(Path(__file__).parent), finalize=plain, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -14,6 +14,7 @@ import yaml
 
 from generators.data import DataError
 from generators.synthesizer import Synthesizer
+from pipelines.pictures import published
 from pipelines.progress import each
 from privacy.disclosure import is_text
 
@@ -44,7 +45,8 @@ def draw(model: Path, rows: int, out: Path, where: list[str], balance: str | Non
         provenance = {"likeness.synthetic": "true", "likeness.generator": synthesizer.family}
         parts = synthesizer.parts(rows, where=conditions, balance=balance, seed=seed)
         for i, part in enumerate(each(parts, "sampling", -(-rows // synthesizer.each))):
-            pq.write_table(part.values.replace_schema_metadata(provenance), staging / f"part-{i:05d}.parquet")
+            values = published(part) if part.schema.image else part.values.replace_schema_metadata(None)
+            pq.write_table(values.replace_schema_metadata({**(values.schema.metadata or {}), **provenance}), staging / f"part-{i:05d}.parquet")
         staging.rename(out)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -19,6 +19,7 @@ from generators.data import DataError, pixels_of
 from pipelines import sources
 from pipelines.cli import main
 from pipelines.config import load_entry
+from pipelines.draw import draw
 from pipelines.init import entry_for
 from pipelines.pictures import _png
 from pipelines.plan import plan
@@ -215,3 +216,19 @@ def test_init_writes_an_entry_that_runs(tmp_path, kind):
     assert ("1348 to learn from" if kind == "npz" else "to learn from") in plan(entry)
     with pytest.raises(DataError, match="found images and --subject or --time"):
         entry_for("scans", root=tmp_path, subject="who")
+
+
+def test_images_drawn_from_a_saved_model_are_files_as_published_ones(published, tmp_path):
+    _, result = published
+    draw(next(Path(result["run"]).glob("**/model.json")).parent, 30, tmp_path / "out", [], None, 1)
+    made, before = pq.read_table(tmp_path / "out"), pq.read_table(Path(result["published"]) / "data")
+    assert len(made) == 30 and made.schema.equals(before.schema) and made.schema.metadata[b"huggingface"] == before.schema.metadata[b"huggingface"]
+    assert made.schema.metadata[b"likeness.synthetic"] == b"true"
+    assert all(Image.open(io.BytesIO(row["bytes"])).format == "PNG" for row in made.column("image").to_pylist())
+
+
+def test_the_report_and_the_card_say_what_images_are_worth_and_how_they_are_published(published):
+    _, result = published
+    page, card = (Path(result["run"]) / "report.html").read_text(), (Path(result["published"]) / "card.md").read_text()
+    assert "balanced accuracy on held-out real rows" in page and "told right" in page
+    assert "struct of bytes" in card and "fixed" not in card

@@ -107,16 +107,24 @@ def target(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rar
     """Interval by bootstrap over held-out pictures. Yardstick: 1, real training pictures in place of synthetic ones."""
     if few := too_few(train, holdout, synthetic):
         return Score("utility.target", 0.0, 0.0, 1.0, 1.0, "high", few, {})
+    if looked(train, seed).names is None:
+        return Score("utility.target", 0.0, 0.0, 1.0, 1.0, "high", "the images to learn from are all of one class", {})
     rng, names = np.random.default_rng(seed), kinds(train)[1]
     truth, x, (y, _) = kinds(holdout, names)[0].numpy(), shown(holdout), kinds(synthetic, names)
     nets = {"real": looked(train, seed).net, "synthetic": trained(shown(synthetic)[y >= 0], y[y >= 0], len(names), seed)}
     said = {name: through(net, x).argmax(1) for name, net in nets.items()}
 
-    def share(rows: np.ndarray) -> float:
-        right = {name: balanced_accuracy_score(truth[rows], given[rows]) for name, given in said.items()}
-        return float(right["synthetic"] / max(right["real"], 1e-9))
+    def right(rows: np.ndarray) -> dict[str, float]:
+        return {name: float(balanced_accuracy_score(truth[rows], given[rows])) for name, given in said.items()}
 
     known = np.flatnonzero(truth >= 0)
-    drawn = [share(rng.choice(known, len(known))) for _ in range(DRAWS)]
-    each = {n: {k: float((s[truth == i] == i).mean()) for k, s in said.items()} for i, n in enumerate(names) if (truth == i).sum() >= rare_below}
-    return Score("utility.target", share(known), *interval(share(known), drawn, 0), 1.0, "high", None, {"classes": each})
+    value, drawn = right(known), [right(rng.choice(known, len(known))) for _ in range(DRAWS)]
+    details = {n: {"value": value[n], "interval": interval(value[n], [d[n] for d in drawn], 0)} for n in said} | {
+        "target": train.schema.target, "metric": "balanced accuracy", "each": "The share of each class's held-out images that is told right.",
+        "classes": {
+            n: {"holdout_rows": int((truth == i).sum()), **{k: float((s[truth == i] == i).mean()) for k, s in said.items()}}
+            for i, n in enumerate(names) if (truth == i).sum() >= rare_below
+        },
+    }  # fmt: skip
+    share = lambda found: found["synthetic"] / max(found["real"], 1e-9)  # noqa: E731
+    return Score("utility.target", share(value), *interval(share(value), [share(d) for d in drawn], 0), 1.0, "high", None, details)

@@ -18,10 +18,12 @@ import torch
 from torch import Tensor, nn
 
 MOST_KINDS, FEWEST = 64, 8  # kinds, and pictures of each
+NEARLY = 0.9  # of the pictures, which are of such a kind
 WORTH = (0.25, 1.0, 4.0, 16.0)  # of the common shape, in pictures for each direction
 SIZES = (2, 4, 8, 16, 32, 64)  # components of a kind
-ROWS = 20  # pictures that there are for each
+ROWS = 100  # pictures that there are for each: an attacker can tell those of which there are fewer from others
 MOST = 2**24  # numbers in all covariances
+WORK = 2e10  # products that a pass takes, at most, about: a second
 SEEN = 16  # directions by which components begin
 ENOUGH = 0.01  # nats a picture by which a pass must be better than the one before
 
@@ -29,7 +31,7 @@ ENOUGH = 0.01  # nats a picture by which a pass must be better than the one befo
 class Apart(nn.Module):
     """It has, as Together has: fit(static, z, held_static, held_z, rng), sample(static, rng) -> z, log_prob(static, z) -> (n,).
 
-    A kind is a row of what stands beside; one that was never seen is drawn as any of them.
+    A kind is a row of what stands beside; one that was never seen, or in hardly any picture, is drawn as any of them.
     """
 
     def __init__(self, fields: int, directions: int, components: int | None = None, passes: int = 12):
@@ -46,14 +48,16 @@ class Apart(nn.Module):
 
     @staticmethod
     def can(static: Tensor) -> bool:
-        """Whether there are few kinds, of some pictures each."""
-        kinds, counts = torch.unique(_beside(static), dim=0, return_counts=True)
-        return len(kinds) <= MOST_KINDS and int(counts.min()) >= FEWEST
+        """Whether nearly all pictures are of few kinds, of some pictures each."""
+        counts = torch.unique(_beside(static), dim=0, return_counts=True)[1]
+        many = counts[counts >= FEWEST]
+        return 0 < len(many) <= MOST_KINDS and int(many.sum()) >= NEARLY * len(static)
 
     def fit(self, static: Tensor, z: Tensor, held_static: Tensor, held_z: Tensor, rng: torch.Generator) -> Apart:
-        self.kinds, which, counts = torch.unique(_beside(static), dim=0, return_inverse=True, return_counts=True)
-        self.share = counts.float() / counts.sum()
-        parts = [z[which == i] for i in range(len(self.kinds))]
+        kinds, which, counts = torch.unique(_beside(static), dim=0, return_inverse=True, return_counts=True)
+        many = (counts >= FEWEST).nonzero()[:, 0]
+        self.kinds, self.share = kinds[many], counts[many].float() / counts[many].sum()
+        parts = [z[which == i] for i in many]
 
         def tried(size: int, worths: Iterable[float]) -> tuple[float, tuple[Tensor, ...], float]:
             """(score, shapes, worth) of the best worth, with at most so many components of a kind."""
@@ -74,7 +78,7 @@ class Apart(nn.Module):
     ) -> tuple[float, tuple[Tensor, ...]]:
         """By passes over the pictures of each kind, while held-out ones become likelier: their mean log density, and what `_take` takes."""
         q, best = self.directions, None
-        most = [max(min(size, len(x) // ROWS, MOST // q**2 // len(parts)), 1) for x in parts]
+        most = [max(min(size, len(x) // ROWS, MOST // q**2 // len(parts), int(WORK / (q**2 * sum(map(len, parts))))), 1) for x in parts]
         total, of = torch.tensor([len(x) for x in parts]), torch.arange(len(parts)).repeat_interleave(torch.tensor(most))
         shares = [_nearest(x[:, :SEEN], k, rng) for x, k in zip(parts, most, strict=True)]
         for _ in range(self.passes):
@@ -160,5 +164,5 @@ def _moments(x: Tensor, share: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Of each component how many pictures, (k,), their mean, (k, q), and how they lie about it, (k, q, q)."""
     count = share.sum(0)
     mean = (share.t() @ x) / count.clamp_min(1e-6)[:, None]
-    away = [(x - m) * s.sqrt()[:, None] for m, s in zip(mean, share.unbind(1), strict=True)]
-    return count, mean, torch.stack([a.t() @ a for a in away]) / count.clamp_min(1e-6)[:, None, None]
+    shape = torch.stack([(away := (x - m) * s.sqrt()[:, None]).t() @ away for m, s in zip(mean, share.unbind(1), strict=True)])
+    return count, mean, shape / count.clamp_min(1e-6)[:, None, None]

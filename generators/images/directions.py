@@ -50,11 +50,13 @@ class Directions(nn.Module):
         """away (n, pixels) with what is along each direction multiplied by gains (n or 1, kept), and all beyond by (n or 1, 1)."""
         return beyond * away + ((gains - beyond) * (away @ self.turn)) @ self.turn.t()
 
-    def pictures(self, z: Tensor, rng: torch.Generator, gains: Tensor | float = 1.0) -> Tensor:
-        """z (n, kept) along the directions -> (n, pixels), and beyond them noise, times gains (n, 1)."""
+    def pictures(self, z: Tensor, rng: torch.Generator, gains: Tensor | None = None) -> Tensor:
+        """z (n, kept) along the directions -> (n, pixels), and beyond them noise; with gains (n, 1) exactly so much in each, in units of what there is."""
         noise = torch.randn(len(z), len(self.mean), generator=rng)
         beyond = self.scaled(noise, torch.zeros(1, self.kept), self.spread[-1:, None])
-        return self.mean + (z * self.spread[:-1]) @ self.turn.t() + gains * beyond
+        if gains is not None:
+            beyond = beyond * gains * self.spread[-1] * (noise.shape[1] - self.kept) ** 0.5 / beyond.norm(dim=1, keepdim=True)
+        return self.mean + (z * self.spread[:-1]) @ self.turn.t() + beyond
 
     def units(self) -> Tensor:
         """log of how much of a picture one unit along every direction, and beyond them, is: log p(x) less that of what lies along them."""

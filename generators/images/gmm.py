@@ -23,6 +23,8 @@ from generators.layout import ImageLayout, Pictures, levelled, shades
 from generators.threads import single_thread
 
 TRIED, TOGETHER = (16, 32, 64, 128, 256), 64  # directions that the mixture is over, and at most where it is one for all kinds
+PICTURES = 8  # that there are for each direction: what lies beyond those of few pictures is hardly there in them, though it is in others
+LEARNED = 2**13  # pictures that the mixture is learned from, at most
 CHUNK = 4096  # pictures that are turned together
 
 
@@ -52,11 +54,12 @@ class PictureMixture(nn.Module):
         """checkpoint: not used, a fit takes seconds."""
         with single_thread():
             some = self._flat(x.pixels[torch.randperm(len(x), generator=rng)[:MOST]], rng)
-            kept = self.normal.fit(some, self._flat(held_out.pixels[:MOST], rng), rng).kept
+            kept = self.normal.fit(some, self._flat(held_out.pixels[:MOST], rng), rng, min(KEPT, max(len(some) // PICTURES, 1))).kept
+            x = x[torch.randperm(len(x), generator=rng)[:LEARNED]]
             (z, left), (held, held_left) = self._turned(x, rng), self._turned(held_out, rng)
             apart, best = Apart.can(x.static), None
             tried = [self.directions] if self.directions else [q for q in TRIED if apart or q <= TOGETHER]
-            for q in sorted({min(q, kept) for q in tried}):
+            for q in sorted({min(q, kept) for q in tried}):  # the best is between worse ones
                 grain = Grain(q, kept, len(self.layout))
                 e, held_e = grain.energies(z, left), grain.energies(held, held_left)
                 places, held_places = torch.cat([z[:, :q], grain.fit(e, held_e)], 1), torch.cat([held[:, :q], grain.placed(held_e)], 1)
@@ -64,8 +67,9 @@ class PictureMixture(nn.Module):
                 found = float((main.log_prob(held_out.static, held_places) + grain.log_volume(held_e)).mean())
                 log(f"gmm: {main.size} over {q} directions: {found:.3f} nats a picture held out, up to a constant")
                 self.curve.append({"rows": len(x), "model": f"{main.size} over {q} directions", "held_out": [found], "unit": "Nats a picture on held-out ones"})
-                if best is None or found > best:
-                    best, self.main, self.grain, chosen = found, main, grain, self.curve[-1]
+                if best is not None and found <= best:
+                    break
+                best, self.main, self.grain, chosen = found, main, grain, self.curve[-1]
         chosen["chosen"] = True
         return self
 
@@ -113,7 +117,7 @@ class PictureMixture(nn.Module):
     def cost(self, x: Pictures, n: int) -> tuple[float, float]:
         """(seconds that a fit to n images takes, about, bytes that it holds beside them)."""
         pixels, some = len(self.layout), min(n, MOST)
-        return 1e-6 * some * pixels + 2e-3 * n, 16.0 * some * pixels + 12.0 * n * KEPT
+        return 1e-6 * some * pixels + 5e-3 * min(n, LEARNED) + 1e-4 * n, 16.0 * some * pixels + 12.0 * n * KEPT
 
     def structure(self) -> dict:
         """What `restore` needs beside the tensors of the state."""

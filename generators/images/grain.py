@@ -55,13 +55,14 @@ class Grain(nn.Module):
         """(n, bands) -> where the learned ones lie, (n, places)."""
         return (e[:, self.learned] - self.middle) / self.spread
 
-    def drawn(self, places: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """places (n, places) -> what lies along the directions from main on, (n, kept - main), and gains of what is beyond, (n, 1)."""
+    def drawn(self, places: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """places (n, places) -> what lies along the directions from main on, (n, kept - main), and how much is beyond, (n, 1), if that is learned."""
         gains = torch.ones(len(places), len(self.sizes))
         gains[:, self.learned] = (places.clamp(-FARTHEST, FARTHEST) * self.spread + self.middle).div(2).exp()
         noise = [torch.randn(len(places), b - a, generator=rng) for a, b in self.bands]
         even = [x / x.square().mean(1, keepdim=True).sqrt() if learned else x for x, learned in zip(noise, self.learned, strict=False)]
-        return torch.cat([torch.zeros(len(places), 0), *(x * g[:, None] for x, g in zip(even, gains.unbind(1), strict=False))], 1), gains[:, -1:]
+        some = [x * g[:, None] for x, g in zip(even, gains.unbind(1), strict=False)]
+        return torch.cat([torch.zeros(len(places), 0), *some], 1), gains[:, -1:] if self.learned[-1] else None
 
     def log_volume(self, e: Tensor) -> Tensor:
         """(n,) nats: log density of what lies along the bands less that of the places."""
