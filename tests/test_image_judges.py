@@ -12,6 +12,7 @@ from generators.data import pixels_of
 from generators.encoding.image import ImageEncoder
 from generators.synthesizer import Synthesizer, build
 from pipelines.gates import DEFAULTS, METRICS, gates, past, verdict
+from pipelines.words import WORDS
 from validation.images import dense, distance, kernel_distance
 from validation.pictures import Look
 
@@ -120,3 +121,8 @@ def test_fifty_images_learned_by_heart_do_not_pass_the_gates():
     found = verdict([METRICS[metric](few, others, made) for metric in asked], asked)
     assert found.verdict != "PASS"
     assert any(row.metric.startswith("privacy.") and row.verdict != "PASS" for row in found.rows), found.reasons
+
+
+def test_a_generator_that_draws_the_same_few_pictures_again_and_again_is_found_out():
+    fresh, (collapsed, fails) = judged("fidelity.coverage", FRESH)[0], judged("fidelity.coverage", noisy(FRESH.take(np.tile(np.arange(30), 23)), 8))
+    assert fails and collapsed < 0.5 * fresh and "mode collapse" in WORDS["fidelity.coverage"].wrong
