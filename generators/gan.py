@@ -3,7 +3,8 @@
     C minimises  mean C(G(z, c), c) - mean C(x, c) + mean (|grad C(mixed)| - 1)^2,   x a real row in which c holds
     G minimises  - mean C(G(z, c), c) - log p_G(c's field has c's value)
 Numbers are split into many modes, bins of equal probability within which they are drawn evenly (mode-specific normalisation,
-with modes so narrow that a place inside need not be learned: a critic tells learned places from real ones). The value c is of
+with modes so narrow that a place inside need not be learned: a critic tells learned places from real ones); the critic also sees
+where a mode lies, so that few rows tell it what neighbours have in common. The value c is of
 a field at random and drawn by the logarithm of how often it comes, so that rare values are seen (training by sampling). C
 looks at several rows at once, so that rows too alike are seen (PacGAN). G answers with probabilities of every field's values,
 independent given z, of which the critic sees hard choices; their margins are set to those of the data at the end.
@@ -37,6 +38,7 @@ GROUPS = 6  # groups of each field's values for that
 LOOK = 16_384  # rows from which margins are taken
 JUDGED = 8000  # rows that are drawn for that
 SOFT = 1.0  # temperature of the soft choices through which gradients reach the generator; the critic sees hard ones
+PLACE = 2.0  # size of the number by which the critic sees where a mode lies, beside the ones and zeros of modes
 PENALTY = 1.0  # weight of the gradient penalty
 MATCHES = 12  # times that the margins are corrected
 TRIES = 32  # candidates for every row that must meet a condition
@@ -77,9 +79,16 @@ class GAN(Neural):
             "inlet": nn.Linear(self.noise + size, self.width), "body": Residual(self.width, self.depth, 0.0),
             "choice": nn.Linear(self.width, size),
         })  # fmt: skip
-        self.critic = nn.Sequential(nn.Linear(self.pack * 2 * size, 2 * self.width), nn.Linear(2 * self.width, 2 * self.width), nn.Linear(2 * self.width, 1))
+        seen, wide = self.pack * (2 * size + len(self.fields)), 2 * self.width
+        self.critic = nn.Sequential(nn.Linear(seen, wide), nn.Linear(wide, wide), nn.Linear(wide, 1))
+        self.register_buffer("place", self._places(), persistent=False)
         self.register_buffer("margins", torch.ones(size))  # how often each value comes
         self.register_buffer("shift", torch.zeros(size))  # what sets the margins of the generator
+
+    def _places(self) -> Tensor:
+        """(V, fields): where each mode of a number lies, as a quantile of the normal distribution; 0 for categories."""
+        places = [torch.special.ndtri((torch.arange(k) + 0.5) / k) * (not f.classes) for f, k in zip(self.layout.fields, self.fields, strict=True)]
+        return PLACE * torch.block_diag(*places).t().reshape(-1, len(self.fields))
 
     def _generate(self, z: Tensor, condition: Tensor) -> Tensor:
         """z (n, noise), condition (n, V) -> logits (n, V)."""
@@ -92,7 +101,7 @@ class GAN(Neural):
 
     def _judged(self, rows: Tensor, condition: Tensor) -> Tensor:
         """(n / pack,) of the critic; rows (n, V)."""
-        h = torch.cat([rows, condition], 1)
+        h = torch.cat([rows, rows @ self.place, condition], 1)
         h = h[: len(h) // self.pack * self.pack].reshape(-1, self.pack * h.shape[1])
         for layer in self.critic[:-1]:
             h = dropout(F.leaky_relu(layer(h), 0.2), self.dropout, self.training)

@@ -44,7 +44,7 @@ EVERYWHERE = {
     "autoregressive": (Autoregressive, TINY),
     "flow": (Flow, TINY | {"decay": 0.3}),
     "vae": (VAE, {"passes": 60, "width": 64, "latent": 8, "modes": 16, "batch": 128}),
-    "gan": (GAN, {"passes": 300, "width": 64, "depth": 1, "noise": 16, "batch": 256, "rate": 4e-3}),
+    "gan": (GAN, {"passes": 300, "width": 64, "depth": 1, "noise": 16, "modes": 16, "batch": 256, "memory": 20}),
     "diffusion": (Diffusion, {"passes": 60, "width": 64, "depth": 1, "steps": 20, "batch": 64, "dropout": 0.0}),
     "sdv": (SDV, {}),
 }
