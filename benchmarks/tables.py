@@ -28,7 +28,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from benchmarks.judges import FIGURES, figures  # noqa: E402
 
-OURS = ("autoregressive", "gmm", "flow", "vae", "gan", "diffusion")
+OURS = ("autoregressive", "gmm", "flow", "vae", "gan", "diffusion", "marginals")
 PEERS = {"mostlyai-engine": "mostlyai-engine==2.7.*", "sdv-gaussiancopula": "sdv==2.0.*", "sdv-ctgan": "sdv==2.0.*", "sdv-tvae": "sdv==2.0.*"}
 TARGETS = {"adult": "income", "support2": "hospdead", "mammography": "malignant"}
 UNUSED = ("torchvision", "torchaudio")  # wanted by a peer, used for no table, and often of another build than its torch

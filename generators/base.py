@@ -49,3 +49,21 @@ class Density(Protocol):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """(n, fields) -> (n,) nats: mass for one-of-k fields times density for continuous ones."""
+
+
+class Mechanism(Protocol):
+    """What stands between data and whoever learns from them: exact (exact.py), or with noise that makes the answers differentially private.
+
+    Every answer takes a share of what may be told in all; a learner knows shares, and how far off answers may be, and no more.
+    """
+
+    rest: float  # the share that has not been taken yet, 1 at first
+
+    def sd(self, share: float) -> float:
+        """The standard deviation of each count that this share buys; 0 where counts are exact."""
+
+    def counts(self, exact: Tensor, share: float) -> Tensor:
+        """The same counts, of people in classes that exclude each other, so far off."""
+
+    def choose(self, scores: Tensor, sensitivity: float, share: float) -> int:
+        """The position of the highest score, or of a high one. sensitivity: how much one person can change a score."""

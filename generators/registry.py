@@ -12,6 +12,7 @@ from generators.images.flow import PictureFlow
 from generators.images.gan import PictureGAN
 from generators.images.gmm import PictureMixture
 from generators.images.vae import PictureVAE
+from generators.marginals import Marginals
 from generators.series.autoregressive import Recurrent
 from generators.series.diffusion import Denoised
 from generators.series.gan import Adversarial
@@ -20,7 +21,7 @@ from generators.series.hmm import HMM
 from generators.series.vae import Latent
 from generators.vae import VAE
 
-FAMILIES = {"gmm": GMM, "autoregressive": Autoregressive, "flow": Flow, "vae": VAE, "gan": GAN, "diffusion": Diffusion, "sdv": SDV}
+FAMILIES = {"gmm": GMM, "autoregressive": Autoregressive, "flow": Flow, "vae": VAE, "gan": GAN, "diffusion": Diffusion, "marginals": Marginals, "sdv": SDV}
 
 # what says the steps of series, given what stays
 OF_SERIES = {"gmm": WindowMixture, "hmm": HMM, "autoregressive": Recurrent, "vae": Latent, "gan": Adversarial, "diffusion": Denoised}

@@ -17,6 +17,7 @@ from generators.flow import Flow
 from generators.gan import GAN
 from generators.gmm import GMM
 from generators.layout import Field, Given, Layout
+from generators.marginals import Marginals
 from generators.registry import FAMILIES
 from generators.vae import VAE
 
@@ -46,6 +47,7 @@ EVERYWHERE = {
     "vae": (VAE, {"passes": 60, "width": 64, "latent": 8, "modes": 16, "batch": 128}),
     "gan": (GAN, {"passes": 300, "width": 64, "depth": 1, "noise": 16, "modes": 16, "batch": 256, "memory": 20}),
     "diffusion": (Diffusion, {"passes": 60, "width": 64, "depth": 1, "steps": 20, "batch": 64, "dropout": 0.0}),
+    "marginals": (Marginals, {}),
     "sdv": (SDV, {}),
 }
 CONTRACT |= {f"{name} {kind}": (family, layout, tiny) for name, (family, tiny) in EVERYWHERE.items() for kind, layout in LAYOUTS.items()}
@@ -135,7 +137,7 @@ def test_same_stream_same_bytes(case):
 def test_leaves_no_trace_outside(case):
     """Neither the global random streams, nor the number of threads, nor the data that it learned from."""
     _, family, layout, arguments = case
-    short = {"epochs": 1} if family is SDV else {"passes": 1}
+    short = {SDV: {"epochs": 1}, Marginals: {"rounds": 1}}.get(family, {"passes": 1})
     x, held_out = data(layout), data(layout, 300, seed=1)
     before = x.clone(), held_out.clone(), torch.get_rng_state(), np.random.get_state()[1].copy(), torch.get_num_threads()
     model = family(layout, **arguments | short).fit(x, held_out, rng=rng())

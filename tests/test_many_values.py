@@ -52,7 +52,7 @@ def test_common_values_are_classes_by_themselves():
     assert ((x[:, 0] > 0).numpy() == common).all()
 
 
-FAMILIES = {"gmm": {}, "diffusion": {"passes": 3, "width": 64, "steps": 10}, "gan": {"passes": 2, "width": 64}} | {
+FAMILIES = {"gmm": {}, "marginals": {}, "diffusion": {"passes": 3, "width": 64, "steps": 10}, "gan": {"passes": 2, "width": 64}} | {
     family: {"passes": 3, "width": 64} for family in ("autoregressive", "flow", "vae")
 }
 
