@@ -1,0 +1,61 @@
+"""What all that was told adds up to: (epsilon, delta) of counts, choices and noisy gradient steps together.
+
+Each has a curve of Renyi differential privacy over orders a: rho-zCDP is  a rho;  a step of DP-SGD, on a batch into which every person
+comes with the same probability (Poisson), is the subsampled Gaussian's. Curves of one and the same people add up; Opacus turns them into
+(epsilon, delta). Only people who are added or taken away count as neighbours.
+
+Renyi differential privacy of the sampled Gaussian mechanism; I. Mironov, K. Talwar, L. Zhang; 2019; https://arxiv.org/abs/1908.10530
+The discrete Gaussian for differential privacy; C. Canonne, G. Kamath, T. Steinke; 2020; https://arxiv.org/abs/2004.00010 (the conversion)
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from generators.data import DataError
+
+ORDERS = [1 + x / 20 for x in range(1, 200)] + [float(x) for x in range(11, 64)] + [float(round(64 * 1.15**x)) for x in range(34)]
+CLOSE = 1e-6  # by which share of itself a rho is found
+
+
+class Steps(NamedTuple):
+    """Steps of DP-SGD. noise: standard deviation of the noise over the norm that a person's gradient is clipped to; rate: of the batches"""
+
+    noise: float
+    rate: float
+    count: int
+
+
+def epsilon_of(delta: float, rho: float = 0.0, steps: Sequence[Steps] = ()) -> float:
+    """What (epsilon, delta) rho and such steps on the same people spend together. Raises DataError for a delta outside (0, 1)."""
+    from opacus.accountants.analysis import rdp
+
+    if not 0 < delta < 1:
+        raise DataError(f"delta: found {delta}, expected a number between 0 and 1, far below one over the number of people")
+    if rho == 0 and not steps:
+        return 0.0
+    curve = np.array(ORDERS) * rho
+    for s in steps:
+        curve = curve + np.array(rdp.compute_rdp(q=s.rate, noise_multiplier=s.noise, steps=s.count, orders=ORDERS))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the best order is the first or the last: what it says holds all the same
+        told = np.isfinite(curve)  # of the largest orders too much for a floating-point number
+        return max(float(rdp.get_privacy_spent(orders=np.array(ORDERS)[told], rdp=curve[told], delta=delta)[0]), 0.0)
+
+
+def rho_of(epsilon: float, delta: float) -> float:
+    """The most zero-concentrated privacy loss that (epsilon, delta) allows. Raises DataError for an epsilon that is not above 0."""
+    if not (epsilon > 0 and math.isfinite(epsilon)):
+        raise DataError(f"epsilon: found {epsilon}, expected a number above 0; 1 is a strong promise, 10 a weak one")
+    low, high = 0.0, epsilon
+    while epsilon_of(delta, high) <= epsilon:
+        high *= 2
+    while high - low > CLOSE * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if epsilon_of(delta, middle) <= epsilon else (low, middle)
+    return low
