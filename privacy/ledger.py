@@ -1,0 +1,114 @@
+"""A ledger: every model fitted to a population, every table drawn and judged, every release, in a file that is only ever appended to.
+
+One line of JSON each. A release is written down, and on the disk, before anything leaves the house: who is killed between the two has one
+too many in the ledger, never one too few; and since all of them have names, the same one made again, after a kill or for any other
+reason, is counted once. Draws count though nothing is released: to draw until the judges are content tells something too. Writers wait
+for each other (a lock that goes with the process), so that a budget that both would keep is not passed by both together. A line that a
+kill cut off was never acknowledged: the next writer takes it away.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from generators.data import DataError
+from privacy.accounting import Steps, epsilon_of
+
+FIT, DRAW, RELEASE = KINDS = ("fit", "draw", "release")
+
+
+@dataclass(frozen=True)
+class Record:
+    """population: whose data, by the user's name for them; kind: one of KINDS; name: what tells it from others of its kind; at: when, UTC
+    rows: that were learned from, drawn, or released
+    private, rho, steps, delta: of a fit under differential privacy, what it spent
+
+    steps: each (noise, rate, count) as in accounting.Steps; delta: what goes beyond the curve of rho and steps (a choice of names, say)
+    """
+
+    population: str
+    kind: str
+    name: str
+    at: str
+    rows: int
+    private: bool = False
+    rho: float = 0.0
+    steps: tuple[tuple[float, float, int], ...] = ()
+    delta: float = 0.0
+
+    def same(self, other: Record) -> bool:
+        return (self.population, self.kind, self.name) == (other.population, other.kind, other.name)
+
+
+class Ledger:
+    def __init__(self, path: Path):
+        self.path = Path(path)
+
+    def records(self, population: str | None = None) -> list[Record]:
+        """Of one population, or of all; none where there is no ledger. Raises DataError for a line that is none of a ledger."""
+        if not self.path.is_file():
+            return []
+        return [r for r in self._read(self.path.read_bytes())[0] if population in (None, r.population)]
+
+    def enter(self, record: Record, allowed: Callable[[Sequence[Record]], str | None] = lambda records: None) -> bool:
+        """Writes a record down unless it is there already; returns whether it was new. When it returns it is on the disk.
+
+        allowed: told all records of that population with this one, says why it may not be, or None. Raises DataError then, and nothing is written."""
+        with self._alone() as file:
+            there, end = self._read(file.read())
+            own = [r for r in there if r.population == record.population]
+            if any(r.same(record) for r in own):
+                return False
+            if why := allowed([*own, record]):
+                raise DataError(f"{self.path}: {why}")
+            file.truncate(end)
+            file.seek(end)
+            file.write(json.dumps(asdict(record), sort_keys=True).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+            return True
+
+    @contextmanager
+    def _alone(self) -> Iterator[BinaryIO]:
+        """The file, open, no other writer at it, and its name on the disk."""
+        new = not self.path.exists()
+        file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+        with file:
+            if new:
+                folder = os.open(self.path.parent, os.O_RDONLY)
+                os.fsync(folder), os.close(folder)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield file
+
+    def _read(self, raw: bytes) -> tuple[list[Record], int]:
+        """All records, and where the last whole line ends."""
+        end, out = raw.rfind(b"\n") + 1, []
+        for number, line in enumerate(raw[:end].splitlines(), 1):
+            try:
+                found = json.loads(line)
+                out.append(Record(**found | {"steps": tuple(tuple(s) for s in found["steps"])}))
+            except (ValueError, TypeError, KeyError):
+                raise DataError(
+                    f"{self.path}, line {number}: no record as this program writes them; put back what was there, nothing is released meanwhile"
+                ) from None
+        return out, end
+
+
+def spent(records: Sequence[Record], delta: float) -> float | None:
+    """The epsilon of all fits together at this delta, of which what goes beyond their curves is taken first; None where one had no differential privacy.
+
+    Raises DataError where that alone is more than delta."""
+    fits = [r for r in records if r.kind == FIT]
+    if not all(r.private for r in fits):
+        return None
+    beyond = sum(r.delta for r in fits)
+    if beyond >= delta:
+        raise DataError(f"delta: found {delta}, of which {beyond:.3g} is spent already, expected more")
+    return epsilon_of(delta - beyond, sum(r.rho for r in fits), [Steps(*s) for r in fits for s in r.steps])

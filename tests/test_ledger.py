@@ -1,0 +1,127 @@
+"""A ledger through kills, torn lines, two writers at once, and what it adds up to."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from generators.data import DataError
+from privacy.accounting import Steps, epsilon_of
+from privacy.ledger import Ledger, Record, spent
+
+ONE = Record("ward", "fit", "a1", "2026-11-23T00:00:00Z", 100)
+WRITER = """
+import sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from privacy.ledger import Ledger, Record
+ledger, name = Ledger(Path(sys.argv[1])), sys.argv[2]
+for i in range(int(sys.argv[3]), int(sys.argv[4])):
+    one = Record("ward", "fit", f"{{name}}-{{i}}", "now", 1, private=True, rho=0.001)
+    ledger.enter(one, lambda all: "over the budget" if len(all) > int(sys.argv[5]) else None)
+    print(i, flush=True)
+"""
+
+
+def writer(path: Path, name: str, first: int, last: int, most: int = 10**9, said: Path = Path(os.devnull)) -> subprocess.Popen:
+    """A process that enters fits name-first, name-(first + 1), ... and says each number when it is written down."""
+    code = WRITER.format(root=str(Path(__file__).parents[1]))
+    with open(said, "w") as out:
+        return subprocess.Popen([sys.executable, "-c", code, path, name, str(first), str(last), str(most)], stdout=out, stderr=subprocess.PIPE, text=True)
+
+
+def test_what_is_entered_is_there_once(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    assert ledger.records() == []
+    other = replace(ONE, name="a2", private=True, rho=0.02, steps=((1.1, 0.01, 300),), delta=1e-8)
+    assert [ledger.enter(r) for r in (ONE, other, ONE, other, replace(ONE, population="clinic"))] == [True, True, False, False, True]
+    assert Ledger(ledger.path).records("ward") == [ONE, other]
+    assert ledger.enter(replace(ONE, kind="release"))
+    assert [(r.population, r.kind) for r in ledger.records()] == [("ward", "fit"), ("ward", "fit"), ("clinic", "fit"), ("ward", "release")]
+    assert oct(ledger.path.stat().st_mode & 0o777) == "0o600"
+
+
+def test_nothing_is_written_of_what_is_not_allowed(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.enter(ONE)
+    before = ledger.path.read_bytes()
+    with pytest.raises(DataError, match=r"ledger\.jsonl: two are too many"):
+        ledger.enter(replace(ONE, name="a2"), lambda all: "two are too many" if len(all) == 2 else None)
+    assert ledger.path.read_bytes() == before
+    assert not ledger.enter(ONE, lambda all: "never asked of what is there already")
+    ledger.enter(replace(ONE, population="clinic"), lambda all: "others" if len(all) > 1 else None)  # each population by itself
+
+
+def test_a_line_that_a_kill_cut_off_was_never_there(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.enter(ONE)
+    whole = ledger.path.read_bytes()
+    for cut in range(1, len(whole)):
+        ledger.path.write_bytes(whole + whole.replace(b"a1", b"a2")[:cut])
+        assert ledger.records() == [ONE]
+        assert ledger.enter(replace(ONE, name="a3"))
+        assert [r.name for r in ledger.records()] == ["a1", "a3"]
+
+
+@pytest.mark.parametrize("line", ["{}", "no JSON", "[]", json.dumps({"population": "ward", "steps": []}), '{"steps": 3}'])
+def test_a_damaged_ledger_stops_every_release(tmp_path, line):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.enter(ONE)
+    ledger.path.write_text(ledger.path.read_text() + line + "\n")
+    for use in (ledger.records, lambda: ledger.enter(replace(ONE, name="a2"))):
+        with pytest.raises(DataError, match=r"ledger\.jsonl, line 2: no record as this program writes them"):
+            use()
+
+
+def test_fifty_kills_and_two_writers_at_once(tmp_path):
+    """All that was acknowledged is there once; what was not is there at most once, and is entered when it is tried again."""
+    path, chance = tmp_path / "ledger.jsonl", random.Random(0)
+    told: set[str] = set()
+    for kill in range(25):
+        pair = [(name, tmp_path / f"{name}{kill}.txt") for name in ("x", "y")]
+        processes = [writer(path, name, 10**6 * kill, 10**6 * (kill + 1), said=said) for name, said in pair]
+        until = time.monotonic() + 60
+        while not all(said.stat().st_size for _, said in pair) and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 0.1))
+        for process in processes:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+        told |= {f"{name}-{i}" for name, said in pair for i in said.read_text().split("\n")[:-1]}
+    found = [r.name for r in Ledger(path).records()]
+    assert len(found) == len(set(found))
+    assert told <= set(found)
+    assert len(set(found) - told) <= 50  # written down, and killed before it could say so
+    assert len(told) > 100
+    ledger = Ledger(path)
+    for name in told | set(found):
+        assert not ledger.enter(Record("ward", "fit", name, "now", 1, private=True, rho=0.001))
+    assert spent(ledger.records(), 1e-6) == pytest.approx(epsilon_of(1e-6, 0.001 * len(found)))
+
+
+def test_two_writers_do_not_pass_a_budget_together(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    pair = [writer(path, name, 0, 40, most=50, said=tmp_path / name) for name in ("x", "y")]
+    refused = [p.communicate(timeout=100)[1] for p in pair]
+    assert len(Ledger(path).records("ward")) == 50
+    assert sum(len((tmp_path / name).read_text().split()) for name in ("x", "y")) == 50
+    assert any("over the budget" in said for said in refused)
+
+
+def test_what_fits_spend_together():
+    private = replace(ONE, private=True, rho=0.02)
+    assert spent([private], 1e-6) == epsilon_of(1e-6, 0.02)
+    assert spent([private, replace(private, steps=((1.1, 0.01, 300),))], 1e-6) == epsilon_of(1e-6, 0.04, [Steps(1.1, 0.01, 300)])
+    assert spent([replace(private, delta=4e-7)] * 2, 1e-6) == pytest.approx(epsilon_of(2e-7, 0.04))
+    assert spent([private, ONE], 1e-6) is None
+    assert spent([private, replace(ONE, kind="draw"), replace(ONE, kind="release")], 1e-6) == epsilon_of(1e-6, 0.02)  # what comes after costs nothing
+    assert spent([], 1e-6) == 0
+    with pytest.raises(DataError, match=r"delta: found 1e-06, of which 2e-06 is spent already"):
+        spent([replace(private, delta=2e-6)], 1e-6)
