@@ -72,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--json", action="store_true", help="print one JSON object on the last line of stdout, once there is a verdict")
     serve = command("serve", _serve, "Run every entry that has a schedule at its times, until stopped.")
     listing = command("list", _list, "List the entries of flows.yaml.")
+    ledger = command("ledger", _ledger, "Say what was learned, drawn and released of each population, in all runs so far.")
+    ledger.add_argument("--json", action="store_true", help="print one JSON object on the last line of stdout")
     init = command("init", _init, "Look at a table and add an entry for it to flows.yaml, for a person to correct.")
     init.add_argument("source", help="a CSV or Parquet file, glob, folder or URL; a .npz or a folder of image files")
     init.add_argument("--name", help="name of the entry; by default after the file")
@@ -85,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="every row holds this value")
     sample.add_argument("--balance", metavar="COLUMN", help="every class of this column comes out equally often")
     sample.add_argument("--seed", type=int)
-    for sub in (run, compare, serve, listing, init):
+    for sub in (run, compare, serve, listing, ledger, init):
         sub.add_argument("--config", type=Path, default=Path("flows.yaml"), metavar="FILE")
     return parser
 
@@ -168,6 +170,19 @@ def _list(asked: argparse.Namespace) -> int:
     for name, entry in load(asked.config).items():
         when = f"{entry.schedule.cron} ({entry.schedule.timezone})" if entry.schedule else "on demand"
         print(f"{name:24}  {entry.source.kind} {entry.source.location}  {entry.family}  {when}")
+    return PUBLISHED
+
+
+def _ledger(asked: argparse.Namespace) -> int:
+    from pipelines.house import ledger
+    from privacy.ledger import summed
+
+    found = summed(ledger(asked.config.absolute().parent).records())
+    print(f"{'population':24}  {'fits':>6}  {'draws':>6}  {'releases':>8}  {'rows released':>13}  last")
+    for name, of in found.items():
+        print(f"{name:24}  {of['fits']:>6,}  {of['draws']:>6,}  {of['releases']:>8,}  {of['rows']:>13,}  {of['last']}")
+    if asked.json:
+        print(json.dumps({"populations": found}))
     return PUBLISHED
 
 

@@ -53,10 +53,16 @@ class Entry:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     sample: Sample = Sample()
     rare_below: int = 10
+    population: str | None = None
     gates: Mapping[str, Mapping[str, float] | None] = field(default_factory=dict)
     contract: tuple[Mapping[str, Mapping[str, Any]], ...] = ()
     publish: str = "published"
     schedule: Schedule | None = None
+
+    @property
+    def people(self) -> str:
+        """What the ledger calls those whose data these are: `privacy.population`, or else the pipeline's own name."""
+        return self.population or self.name
 
     def to_json(self) -> dict:
         """Everything that decides what is made, JSON-able and the same wherever the folder lies."""
@@ -237,7 +243,7 @@ SHEET = {
     "seed": partial(number, low=0, high=2**63 - 1, whole=True),
     "generator": _generator,
     "sample": lambda raw, where: Sample(**mapping(raw, where, _SAMPLE)),
-    "privacy": partial(mapping, sheet={"rare_below": partial(number, low=1, high=1e6, whole=True)}),
+    "privacy": partial(mapping, sheet={"rare_below": partial(number, low=1, high=1e6, whole=True), "population": text}),
     "gates": _gates,
     "contract": _contract,
     "publish": text,

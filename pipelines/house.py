@@ -18,9 +18,11 @@ import pyarrow as pa
 
 from generators.data import DataError, Schema, Table
 from pipelines.config import Entry
+from privacy.ledger import Ledger
 
 REAL = "work"  # real rows of a run in progress, removed when it ends
 LOCK = ".lock"
+LEDGER = "ledger.jsonl"
 PACKAGES = ("generators", "validation", "privacy", "pipelines")
 
 
@@ -82,6 +84,11 @@ def _without_rows(home: Path) -> None:
 
 def home(entry: Entry) -> Path:
     return entry.root / "runs" / entry.name
+
+
+def ledger(root: Path) -> Ledger:
+    """Of all pipelines of the flows.yaml in this folder; inside, for the owner's eyes only."""
+    return Ledger(root / "runs" / LEDGER)
 
 
 def version_of(entry: Entry, fingerprint: str) -> str:

@@ -12,8 +12,9 @@ from typing import Any
 from generators.data import DataError
 from pipelines import gates, publish, report, steps
 from pipelines.config import Entry
-from pipelines.house import Run, digest, hash_of, replace
+from pipelines.house import Run, digest, hash_of, ledger, replace
 from pipelines.progress import log, to_file
+from privacy.ledger import DRAW, FIT, RELEASE, Record
 from validation.score import Score
 
 RETRIES = 2  # of reading and of writing, seconds apart
@@ -92,12 +93,15 @@ def _facts(run: Run, tasks: Plain, start: float, publishing: bool) -> dict:
         tasks.always(steps.ingest, RETRIES)
         tasks.once(steps.contract, key)
         tasks.once(steps.fit, key)
+        _enter(run, FIT, run.read("model/fit.json")["key"][:12], run.read("source.json")["train"])
         tasks.once(steps.sample, key)
+        _enter(run, DRAW, run.version, run.read("sample.json")["rows"])
         tasks.once(steps.judge, key)
         facts = _judged(run)
         facts |= {"created": publish.now(), "steps": {"read": facts["source"]["seconds"]} | tasks.seconds}
         facts |= {"software": _software(), "device": facts["fit"]["device"], "published": None}
     if facts["verdict"]["verdict"] == gates.PASS and publishing:
+        _enter(run, RELEASE, run.version, facts["sample"]["rows"])
         facts["published"] = tasks.always(publish.publish, RETRIES, facts)
     seconds = {"seconds": time.monotonic() - start}
     if facts != before:
@@ -106,6 +110,11 @@ def _facts(run: Run, tasks: Plain, start: float, publishing: bool) -> dict:
         replace(run.folder / "report.html", report.render(facts))
         run.write("facts.json", facts | {"model": hash_of(run.folder / "model"), "data": hash_of(run.folder / "data")})
     return facts | seconds
+
+
+def _enter(run: Run, kind: str, name: str, rows: int) -> None:
+    """Writes it down in the ledger, unless it is there."""
+    ledger(run.entry.root).enter(Record(run.entry.people, kind, f"{run.entry.name} {name}", publish.now(), rows))
 
 
 def _whole(run: Run) -> bool:

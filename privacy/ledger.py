@@ -94,6 +94,8 @@ class Ledger:
             try:
                 found = json.loads(line)
                 out.append(Record(**found | {"steps": tuple(tuple(s) for s in found["steps"])}))
+                if out[-1].kind not in KINDS:
+                    raise ValueError
             except (ValueError, TypeError, KeyError):
                 raise DataError(
                     f"{self.path}, line {number}: no record as this program writes them; put back what was there, nothing is released meanwhile"
@@ -112,3 +114,14 @@ def spent(records: Sequence[Record], delta: float) -> float | None:
     if beyond >= delta:
         raise DataError(f"delta: found {delta}, of which {beyond:.3g} is spent already, expected more")
     return epsilon_of(delta - beyond, sum(r.rho for r in fits), [Steps(*s) for r in fits for s in r.steps])
+
+
+def summed(records: Sequence[Record]) -> dict[str, dict]:
+    """Of each population, in the order in which they came: how many fits, draws and releases, the rows of all releases, and when the last of all was."""
+    out: dict[str, dict] = {}
+    for r in records:
+        of = out.setdefault(r.population, {"fits": 0, "draws": 0, "releases": 0, "rows": 0, "last": r.at})
+        of[{FIT: "fits", DRAW: "draws", RELEASE: "releases"}[r.kind]] += 1
+        of["rows"] += r.rows * (r.kind == RELEASE)
+        of["last"] = r.at
+    return out
