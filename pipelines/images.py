@@ -65,14 +65,15 @@ def _parts(location: str, root: Path) -> bool:
 
 
 def found(location: str, root: Path) -> bool:
-    """Whether a path is that of images: a .npz, Parquet with one column of them, or a folder that holds files of images and no table."""
+    """Whether a path is that of images: a .npz, Parquet with one column of them, or a folder that holds files of images, and fewer of tables."""
     path = root / Path(location).expanduser()
     if path.is_file() and path.suffix.lower() in PARQUET:
         return _shows(path)
     if not path.is_dir():
         return location.lower().endswith(".npz")
-    endings = {p.suffix.lower() for p in path.rglob("*") if p.is_file()}
-    return bool(endings & set(ENDINGS)) and not endings & {".parquet", ".pq", ".csv", ".gz"}
+    endings = [p.suffix.lower() for p in path.rglob("*") if p.is_file()]
+    shown, tables = (sum(e in kinds for e in endings) for kinds in (ENDINGS, (".parquet", ".pq", ".csv", ".gz")))
+    return shown > tables  # of a table beside many images `read` says what to do with it
 
 
 def _shows(path: Path) -> bool:
@@ -191,9 +192,10 @@ def _opened(name: str, content: bytes) -> np.ndarray:
     except DataError:
         raise
     except Image.DecompressionBombError:
-        raise DataError(f"{name}: a picture of more than {LARGEST:,} pixels, expected a smaller one") from None
+        raise DataError(f"{name}: a picture of more than {LARGEST:,} pixels, expected at most so many; make it smaller first") from None
     except UnidentifiedImageError:
-        raise DataError(f"{name}: not an image, expected {', '.join(FORMATS)}") from None
+        what = "a GIF" if content[:4] == b"GIF8" else "not an image"
+        raise DataError(f"{name}: {what}, expected {', '.join(FORMATS)}") from None
     except Exception as error:  # whatever a damaged file makes a decoder do
         raise DataError(f"{name}: damaged ({type(error).__name__}), expected a whole image") from None
 

@@ -20,6 +20,8 @@ from pipelines.config import Source, names
 from privacy.membership import SUBJECTS
 
 HOLDOUT = 0.25
+COLUMNS = "    columns:             # what was found; correct it here. Kinds: numeric, category, boolean, datetime, id, pii, text, drop"
+LABELS = ("label", "labels", "class", "target", "category", "y")  # names of a column that says which class an image is of
 LAST = ["  privacy: {rare_below: 10}   # values of fewer subjects than this are not learned", "  publish: published", ""]
 
 
@@ -45,7 +47,7 @@ def entry_for(source: str, *, root: Path = Path(), name: str | None = None, subj
         lines.append(f"    # subject: {_guess(values)}    whose row it is; without it each row is its own subject")
     if kind == "series":
         lines.append(f"    time: {_yaml(time)}")
-    lines.append("    columns:             # what was found; correct it here. Kinds: numeric, category, boolean, datetime, id, pii, text, drop")
+    lines.append(COLUMNS)
     roles = {subject: "whose step it is", time: "when it is"} if is_series else {}
     for column, held in zip(values.column_names, values.columns, strict=True):
         if column not in roles:
@@ -64,11 +66,16 @@ def _of_images(source: str, root: Path, name: str | None, role: str | None) -> s
     of, beside = column.options, [n for n in values.column_names if n != column.name]
     lines = [f"{name or name_of(source)}:", "  source:", f"    images: {_yaml(source)}"]
     lines[-1] += f"     # {of['height']} x {of['width']} pixels, {of['channels']} of {of['bits']} bits; size: [HEIGHT, WIDTH] brings them to another size"
+    label = next((n for n in beside if n.lower() in LABELS), beside[0] if len(beside) == 1 else None)
+    which = "which class an image is of"
     lines.append(
-        f"    label: {_yaml(beside[0])}     # which class an image is of"
-        if beside
-        else "    # label: COLUMN     which class an image is of; there is nothing beside them"
+        f"    label: {_yaml(label)}     # {which}" if label else f"    # label: COLUMN     {which}{'' if beside else '; there is nothing beside them'}"
     )
+    if beside:
+        lines.append(
+            "    columns:             # what was found beside the images; correct it here. Kinds: numeric, category, boolean, datetime, id, pii, text, drop"
+        )
+        lines += [_line(n, values.column(n), n == label) for n in beside]
     return "\n".join([*lines, _holdout(values, None), "  seed: 0", "  generator: gmm      # seconds; vae, diffusion and others take minutes", *LAST])
 
 

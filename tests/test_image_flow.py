@@ -12,6 +12,7 @@ import pictures
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from PIL import Image
 from projects import run
 
@@ -216,6 +217,36 @@ def test_init_writes_an_entry_that_runs(tmp_path, kind):
     assert ("1348 to learn from" if kind == "npz" else "to learn from") in plan(entry)
     with pytest.raises(DataError, match="found images and --subject or --time"):
         entry_for("scans", root=tmp_path, subject="who")
+
+
+def test_init_says_what_stands_beside_images_and_takes_the_label_by_its_name(tmp_path):
+    files = [{"bytes": _png(one), "path": None} for one in pixels_of(pictures.digits(300))]
+    table = {
+        "image": files,
+        "who": [f"Person Number {i}" for i in range(300)],
+        "age": [20 + i % 50 for i in range(300)],
+        "label": ["ab"[i % 2] for i in range(300)],
+    }
+    pq.write_table(pa.table(table), tmp_path / "x.parquet")
+    text = entry_for("x.parquet", root=tmp_path)
+    found = yaml.safe_load(text)["x"]["source"]
+    assert found["label"] == "label"
+    assert set(found["columns"]) == {"who", "age", "label"}
+    assert found["columns"]["who"]["kind"] not in ("category", "numeric")
+    (tmp_path / "flows.yaml").write_text(text)
+    assert "8 x 8" in text and plan(load_entry(tmp_path / "flows.yaml", "x"))
+    pq.write_table(pa.table(table).drop_columns("label"), tmp_path / "y.parquet")
+    assert "label" not in yaml.safe_load(entry_for("y.parquet", root=tmp_path))["y"]["source"]
+
+
+def test_a_table_beside_many_images_is_not_taken_for_the_source(tmp_path):
+    for i, one in enumerate(pixels_of(pictures.digits(60))[..., 0]):
+        place = tmp_path / "scans" / "ab"[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(one).save(place / f"{i}.png")
+    (tmp_path / "scans" / "labels.csv").write_text("file,label\n1.png,a\n")
+    with pytest.raises(DataError, match=r"labels\.csv: lies beside class folders"):
+        entry_for("scans", root=tmp_path)
 
 
 def test_images_drawn_from_a_saved_model_are_files_as_published_ones(published, tmp_path):

@@ -145,6 +145,7 @@ BAD_FILES = {
     "colour among grey": (lambda p: p.write_bytes(png(some(1, colour=True)[0])), "is 12 x 12, 8 bits, grey, but cat/000.png is 12 x 12, 8 bits, colour"),
     "another size": (lambda p: p.write_bytes(png(some(1, 14)[0])), r"is 12 x 12, 8 bits, grey, but cat/000.png is 14 x 14, .*size: \[height, width\]"),
     "huge": (lambda p: p.write_bytes(png(np.zeros((5000, 5000), np.uint8))), "cat/000.png: 5000 x 5000 pixels, expected at most 16,777,216"),
+    "a gif": (lambda p: p.write_bytes(b"GIF89a" + bytes(20)), "cat/000.png: a GIF, expected PNG, JPEG, TIFF, BMP"),
     "a bomb": (lambda p: p.write_bytes(png(np.zeros((20_000, 20_000), np.uint8))), "cat/000.png: a picture of more than 16,777,216 pixels"),
 }
 
