@@ -58,6 +58,7 @@ class Mechanism(Protocol):
     """
 
     rest: float  # the share that has not been taken yet, 1 at first
+    rows: int | None  # of one person, at most; None where answers are exact and it does not matter
 
     def sd(self, share: float) -> float:
         """The standard deviation of each count that this share buys; 0 where counts are exact."""
@@ -65,5 +66,11 @@ class Mechanism(Protocol):
     def counts(self, exact: Tensor, share: float) -> Tensor:
         """The same counts, of people in classes that exclude each other, so far off."""
 
+    def kept(self, people: Tensor, least: int, share: float) -> Tensor:
+        """How many people hold each of some values that nobody knew beforehand, so far off; 0 where they are too few, less than `least` at any rate."""
+
     def choose(self, scores: Tensor, sensitivity: float, share: float) -> int:
         """The position of the highest score, or of a high one. sensitivity: how much one person can change a score."""
+
+    def part(self, share: float, name: str) -> Mechanism:
+        """A mechanism that may tell this share. name: what for, as a report says."""

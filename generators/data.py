@@ -8,8 +8,9 @@ kind image, whose values are the pixels as they stand in memory: fixed-size bina
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -129,6 +130,11 @@ class Table:
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         return Table(self.values.take(pa.array(rows)), self.schema)
 
+    def open(self) -> Table:
+        """The same, of a schema in which every column may be missing, and which says nothing beside."""
+        arrow = pa.schema([f.with_nullable(True).remove_metadata() for f in self.schema.arrow])
+        return Table(self.values, replace(self.schema, arrow=arrow))
+
     @cached_property
     def lengths(self) -> np.ndarray:
         """(subjects,) int64: how many rows each subject has."""
@@ -148,6 +154,14 @@ class Table:
         orphan = numbers < 0
         numbers[orphan] = numbers.max(initial=-1) + 1 + np.arange(orphan.sum())
         return numbers
+
+
+def some_of_each(table: Table, rows: int) -> Table:
+    """At most so many rows of each subject, any of them: which ones, the operating system draws."""
+    order = np.random.default_rng(int.from_bytes(os.urandom(16))).permutation(len(table))
+    order = order[np.argsort(table.subjects[order], kind="stable")]
+    first = np.searchsorted(table.subjects[order], table.subjects[order])
+    return table.take(np.sort(order[np.arange(len(order)) - first < rows]))
 
 
 def image_column(name: str, pixels: np.ndarray) -> tuple[Column, pa.Array]:

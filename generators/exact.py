@@ -9,6 +9,7 @@ class Exact:
     """A base.Mechanism that protects nobody."""
 
     rest = 1.0
+    rows = None
 
     def sd(self, share: float) -> float:
         return 0.0
@@ -17,6 +18,14 @@ class Exact:
         self.rest -= share
         return exact
 
+    def kept(self, people: Tensor, least: int, share: float) -> Tensor:
+        self.rest -= share
+        return people * (people >= least)
+
     def choose(self, scores: Tensor, sensitivity: float, share: float) -> int:
         self.rest -= share
         return int(scores.argmax())
+
+    def part(self, share: float, name: str) -> Exact:
+        self.rest -= share
+        return Exact()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral
@@ -14,12 +15,13 @@ import numpy as np
 import torch
 
 from generators import uses
-from generators.data import DataError, Schema, Table
+from generators.base import Mechanism
+from generators.building import build, kind_of, private
+from generators.data import DataError, Schema, Table, some_of_each
 from generators.encoding.image import ImageEncoder
 from generators.encoding.series import SeriesEncoder
 from generators.encoding.table import TableEncoder
-from generators.images.album import Album
-from generators.layout import Given, ImageLayout, Layout, Sequences, SeriesLayout
+from generators.layout import Given, ImageLayout, Sequences, SeriesLayout
 from generators.registry import FAMILIES, OF_IMAGES, OF_SERIES
 from generators.series.panel import Panel
 
@@ -28,7 +30,8 @@ HELD_OUT = 0.1  # share of the subjects on which a generator decides when to sto
 FEW = 2000  # and twice that where there are no more subjects than this
 TRIED = 200  # rows that are drawn to see whether a request can be met
 PIXELS = 2**26  # of the images of a part, at most
-FORMAT = 3
+ROWS, ENCODING = 0.01, 0.15  # shares of what may be told that go to the number of rows, and to the values of columns
+FORMAT = 4
 ENCODERS = {encoder.modality: encoder for encoder in (TableEncoder, SeriesEncoder, ImageEncoder)}
 
 
@@ -44,18 +47,25 @@ class Synthesizer:
         if family not in known:
             raise DataError(f"generator: unknown family {family!r}, expected one of {', '.join(known)}")
         self.family, self.arguments, self.seed, self.rare_below = family, arguments, seed, rare_below
+        self.rows: int | None = None  # that were learned from, where they are not told exactly
 
     def __getattr__(self, name: str) -> Any:
         if name in ("encoder", "generator"):
             raise DataError("this model has learned nothing yet, expected fit(...) first")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def fit(self, data: Table, log: Callable[[str], None] = lambda line: None, *, avoid: Table | None = None, checkpoint: Path | None = None) -> Synthesizer:
+    def fit(
+        self, data: Table, log: Callable[[str], None] = lambda line: None, *, avoid: Table | None = None, checkpoint: Path | None = None,
+        mechanism: Mechanism | None = None,
+    ) -> Synthesizer:  # fmt: skip
         """Learns. Rows of one subject are all in the part that is learned from, or all in the part that decides when to stop.
 
         avoid: real rows that are not learned from (a holdout), whose ids and personal data must not be invented by chance
         checkpoint: a file in which a long training keeps its state; the same fit, killed and called again, goes on from there
+        mechanism: what alone may tell something of the data, which makes the model differentially private; no seed controls it
         """
+        if mechanism is not None:
+            return self._fit_under(mechanism, data, log)
         rng, count = _stream(self.seed, "fit"), int(data.subjects.max(initial=-1)) + 1
         if count < 2:
             raise DataError(f"found {count} subjects, expected at least 2: one to learn from and one to decide when to stop")
@@ -67,6 +77,21 @@ class Synthesizer:
         held = held if isinstance(x, Sequences) else held[torch.from_numpy(data.subjects)]  # a row, or an image
         self.generator = build(self.family, self.encoder.layout, self.arguments)
         self.generator.fit(x[~held], x[held], rng=rng, log=log, checkpoint=checkpoint)
+        return self
+
+    def _fit_under(self, mechanism: Mechanism, data: Table, log: Callable[[str], None]) -> Synthesizer:
+        """Learns what the mechanism tells. All rows are learned from: none decides when to stop.
+
+        Where a number falls within its class is drawn by the operating system: from a stream that a seed fixes, one person more would change what
+        all after him get."""
+        private(kind_of(data.schema), self.family)
+        data, rng = some_of_each(data, mechanism.rows).open(), torch.Generator().manual_seed(int.from_bytes(os.urandom(7)))
+        self.rows = max(int(mechanism.part(ROWS, "the number of rows").counts(torch.tensor([len(data)], dtype=torch.double), 1.0)), 1)
+        encoding = mechanism.part(ENCODING, "the values of each column")
+        self.encoder = TableEncoder(self.rare_below).fit(data, rng=rng, mechanism=encoding)
+        self.generator = build(self.family, self.encoder.layout, self.arguments)
+        x = self.encoder.encode(data, rng=rng)
+        self.generator.fit(x, x[:0], rng=rng, log=log, mechanism=mechanism.part(mechanism.rest, "what they have to do with each other"))
         return self
 
     def sample(self, rows: int, *, where: Mapping[str, Any] | None = None, balance: str | None = None, seed: int | None = None) -> Table:
@@ -206,7 +231,7 @@ class Synthesizer:
         folder.mkdir(parents=True, exist_ok=True)
         state = {
             "format": FORMAT, "modality": self.encoder.modality, "family": self.family, "arguments": self.arguments, "seed": self.seed,
-            "encoder": self.encoder.state(), "structure": self.generator.structure(),
+            "encoder": self.encoder.state(), "structure": self.generator.structure(), "rows": self.rows,
         }  # fmt: skip
         (folder / "model.json").write_text(json.dumps(state, sort_keys=True))
         save_file({k: v.contiguous().clone() for k, v in self.generator.state_dict().items()}, folder / "weights.safetensors")
@@ -223,6 +248,7 @@ class Synthesizer:
             if state.get("format") != FORMAT:
                 raise DataError(f"{folder}: model of format {state.get('format')}, expected {FORMAT}; fit it again with this version")
             self = cls(state["family"], rare_below=state["encoder"]["rare_below"], seed=state["seed"], **state["arguments"])
+            self.rows = state["rows"]
             self.encoder = ENCODERS[state["modality"]].restore(state["encoder"])
             self.generator = build(self.family, self.encoder.layout, self.arguments)
         with _whole(weights):
@@ -244,30 +270,6 @@ def _whole(path: Path) -> Iterator[None]:
 def encoder_of(schema: Schema) -> type[SeriesEncoder] | type[TableEncoder] | type[ImageEncoder]:
     """What encodes data of this schema."""
     return ENCODERS["series" if schema.time else "images" if schema.image else "table"]
-
-
-# what data of a layout are called, which families generate them, and what joins a family with one that says what stays
-BUILT = {Layout: ("tables", FAMILIES, None), SeriesLayout: ("series", OF_SERIES, Panel), ImageLayout: ("images", OF_IMAGES, Album)}
-
-
-def build(family: str, layout: Layout | SeriesLayout | ImageLayout, arguments: Mapping[str, Any]) -> Any:
-    """A generator of this family. Raises DataError where its constructor refuses an argument, or the family is for other data.
-
-    Of series and images, `static:` among the arguments is the family that says what stays, or what stands beside a picture: without it
-    `autoregressive`, which follows few rows best, or `gmm` where there is nothing of the kind."""
-    what, families, joint = BUILT[type(layout)]
-    if family not in families:
-        raise DataError(f"generator: {family} does not generate {what}, expected one of {', '.join(families)}")
-    own = dict(arguments)
-    try:
-        if joint is None:
-            return families[family](layout, **own)
-        static = own.pop("static", "autoregressive" if len(layout.static) > 1 else "gmm")
-        if static not in FAMILIES:
-            raise ValueError(f"static: unknown family {static!r}, expected one of {', '.join(FAMILIES)}")
-        return joint(layout, FAMILIES[static](layout.static), families[family](layout, **own))
-    except (TypeError, ValueError) as problem:
-        raise DataError(f"generator.{family}: {problem}") from None
 
 
 def _sensible(rows: Any, where: Any, balance: Any, name: str = "rows", least: int = 0) -> None:

@@ -23,6 +23,8 @@ def check(entry: Entry, table: Table) -> None:
     """Raises DataError, which names the key, for what this table cannot give."""
     _columns(entry, table)
     people = int(table.subjects.max(initial=-1)) + 1
+    if entry.promise is not None:
+        _promised(entry, table, people)
     if 2 * entry.rare_below > people:
         raise DataError(f"{entry.name}.privacy.rare_below: found {entry.rare_below}, expected at most half of the {people} subjects")
     _rows(entry, table)
@@ -34,7 +36,11 @@ def check(entry: Entry, table: Table) -> None:
 
 
 def learned(entry: Entry, train: Table) -> None:
-    """Raises DataError for a condition on a number or a date that lies beyond what enough subjects hold, so that no model learns it."""
+    """Raises DataError for a condition on a number or a date that lies beyond what enough subjects hold, so that no model learns it.
+
+    Under differential privacy that is not known beforehand."""
+    if entry.promise is not None:
+        return
     from generators.encoding.numeric import Numeric
 
     for name, value in entry.sample.where.items():
@@ -44,6 +50,19 @@ def learned(entry: Entry, train: Table) -> None:
                 Numeric(column, train.schema.arrow.field(name), entry.rare_below).fit(train.column(name), train.subjects).request(value)
             except DataError as problem:
                 raise DataError(f"{entry.name}.sample.where: {problem}") from None
+
+
+def _promised(entry: Entry, table: Table, people: int) -> None:
+    """What is found in the data tells of them: kinds are declared. And delta is less than what giving one whole row away would take."""
+    if entry.promise.delta >= 1 / people:
+        raise DataError(f"{entry.name}.privacy.delta: found {entry.promise.delta:g}, expected far less than one over the number of subjects, {1 / people:.1g}")
+    declared = entry.source.columns
+    for column in table.schema.columns:
+        options, where = declared.get(column.name, {}), f"{entry.name}.source.columns.{column.name}"
+        if "kind" not in options and column.name != table.schema.subject:
+            raise DataError(f"{where}: no kind is declared, expected one: to find it in the data would tell of them; `likeness init` writes what it finds")
+        if column.kind == "pii" and "faker" not in options:
+            raise DataError(f"{where}: no faker is declared, expected name, email, ...: to find it in the data would tell of them")
 
 
 def _columns(entry: Entry, table: Table) -> None:

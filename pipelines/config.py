@@ -14,6 +14,7 @@ from typing import Any
 from generators.data import DataError
 from pipelines.flowfile import names, overridden, read
 from pipelines.origin import Source, place, source
+from pipelines.promise import Budget, Promise, privacy
 from pipelines.sheet import arguments, choice, closest, mapping, name_of, number, text
 
 __all__ = ["Entry", "Sample", "Schedule", "Source", "load", "load_entry", "names"]
@@ -54,6 +55,8 @@ class Entry:
     sample: Sample = Sample()
     rare_below: int = 10
     population: str | None = None
+    promise: Promise | None = None
+    budget: Budget | None = None
     gates: Mapping[str, Mapping[str, float] | None] = field(default_factory=dict)
     contract: tuple[Mapping[str, Mapping[str, Any]], ...] = ()
     publish: str = "published"
@@ -81,7 +84,7 @@ class Entry:
         return _digest({key: value for key, value in self.to_json().items() if key in LEARNED})
 
 
-LEARNED = ("source", "holdout", "seed", "family", "arguments", "rare_below")
+LEARNED = ("source", "holdout", "seed", "family", "arguments", "rare_below", "promise")
 
 
 def _digest(state: dict) -> str:
@@ -113,10 +116,11 @@ def _entry(path: Path, name: Any, raw: Any) -> Entry:
     try:
         found = mapping(raw, where, SHEET, required=("source",))
         series, nothing = found["source"].is_series, _nothing(found["source"])
-        family, given = found.pop("generator", ("autoregressive" if series else Entry.family, {}))
+        found.update(found.pop("privacy", {}))
+        family, given = found.pop("generator", ("marginals" if "promise" in found else "autoregressive" if series else Entry.family, {}))
         found["family"], found["arguments"] = family, _arguments(family, given, f"{where}.generator.{family}", nothing)
-        if "privacy" in found:
-            found.update(found.pop("privacy"))
+        if "promise" in found:
+            _private(found, where, nothing)
         unit, wrong = ("subjects", "rows") if series else ("rows", "subjects")
         if "sample" in found and getattr(found["sample"], wrong) is not None:
             raise DataError(f"{where}.sample.{wrong}: found beside a source of {'series' if wrong == 'rows' else 'rows'}, expected {unit}:")
@@ -142,7 +146,7 @@ def _generator(raw: Any, where: str) -> tuple[str, dict]:
 
 def families_for(source: Source) -> tuple[str, ...]:
     """The names of those that generate what the source holds."""
-    from generators.synthesizer import BUILT
+    from generators.building import BUILT
 
     return tuple(BUILT[type(_nothing(source))][1])
 
@@ -158,8 +162,8 @@ def _nothing(source: Source) -> Any:
 
 def _arguments(family: str, given: dict, where: str, nothing: Any) -> dict:
     """Keyword arguments of the family that generates what the source holds; of series and images also `static`, which says what stays or stands beside."""
+    from generators.building import BUILT, build
     from generators.registry import FAMILIES
-    from generators.synthesizer import BUILT, build
 
     what, families, joint = BUILT[type(nothing)]
     if family not in families:
@@ -171,6 +175,22 @@ def _arguments(family: str, given: dict, where: str, nothing: Any) -> dict:
     except DataError as problem:
         raise DataError(f"{where}: {str(problem).removeprefix(f'generator.{family}: ')}") from None
     return found
+
+
+def _private(found: dict, where: str, nothing: Any) -> None:
+    """Raises DataError for what does not go together with differential privacy."""
+    from generators.building import private
+
+    try:
+        private(type(nothing), found["family"])
+    except DataError as problem:
+        raise DataError(f"{where}.{problem}") from None
+    for metric in found.get("gates", {}):
+        if metric.startswith("privacy."):
+            raise DataError(
+                f"{where}.gates.{metric}: found beside epsilon:, expected none: it looks at the very people who are protected, so that to publish or "
+                "not would tell of them; it is measured, and stays in the report"
+            )
 
 
 def _conditions(raw: Any, where: str) -> dict:
@@ -243,7 +263,7 @@ SHEET = {
     "seed": partial(number, low=0, high=2**63 - 1, whole=True),
     "generator": _generator,
     "sample": lambda raw, where: Sample(**mapping(raw, where, _SAMPLE)),
-    "privacy": partial(mapping, sheet={"rare_below": partial(number, low=1, high=1e6, whole=True), "population": text}),
+    "privacy": privacy,
     "gates": _gates,
     "contract": _contract,
     "publish": text,

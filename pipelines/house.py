@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import hmac
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ from privacy.ledger import Ledger
 REAL = "work"  # real rows of a run in progress, removed when it ends
 LOCK = ".lock"
 LEDGER = "ledger.jsonl"
+SECRET = ".secret"
 PACKAGES = ("generators", "validation", "privacy", "pipelines")
 
 
@@ -93,7 +95,23 @@ def ledger(root: Path) -> Ledger:
 
 def version_of(entry: Entry, fingerprint: str) -> str:
     """What names the run of this entry on a source with this fingerprint, by this program."""
-    return digest(entry.digest, fingerprint, code())[:12]
+    return digest(entry.digest, hidden(entry, fingerprint), code())[:12]
+
+
+def hidden(entry: Entry, fingerprint: str) -> str:
+    """The fingerprint; under differential privacy one that says nothing to who does not have the secret of this house, since versions are published."""
+    if entry.promise is None:
+        return fingerprint
+    path = entry.root / "runs" / SECRET
+    if not path.is_file():
+        path.parent.mkdir(exist_ok=True, mode=0o700)
+        beside = path.with_name(f"{SECRET}.{os.urandom(8).hex()}")
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(os.urandom(32).hex())
+        with contextlib.suppress(FileExistsError):  # another run was first: its secret counts
+            os.link(beside, path)
+        beside.unlink()
+    return hmac.digest(path.read_bytes(), fingerprint.encode(), "sha256").hex()
 
 
 def open_run(entry: Entry, version: str) -> Run:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from generators.data import KINDS, DataError
-from pipelines.sheet import choice, mapping, number, pick, text
+from pipelines.sheet import choice, mapping, name_of, number, pick, text
 
 PLACES = ("table", "dataset", "series", "images")
 SPLITS = ("train", "val", "test")  # of a .npz as MedMNIST names them
@@ -109,8 +109,17 @@ def _split(raw: Any, where: str) -> tuple[str, ...]:
     return tuple(choice(part, where, SPLITS) for part in parts)
 
 
+def _values(raw: Any, where: str) -> list:
+    """Those that a category may have, each once."""
+    if not isinstance(raw, list) or not raw or any(isinstance(v, dict | list) or v is None for v in raw):
+        raise DataError(f"{where}: found {name_of(raw)}, expected a list of values")
+    if len({(type(v), v) for v in raw}) < len(raw):
+        raise DataError(f"{where}: found a value twice, expected each once")
+    return list(raw)
+
+
 def _columns(raw: Any, where: str) -> dict:
-    sheet = {"kind": partial(choice, among=KINDS), "low": number, "high": number, "faker": text, "locale": text}
+    sheet = {"kind": partial(choice, among=KINDS), "low": number, "high": number, "values": _values, "faker": text, "locale": text}
     raw = {str(key): value for key, value in mapping(raw, where).items()}
     return {key: mapping(value, f"{where}.{key}", sheet) for key, value in raw.items()}
 

@@ -35,7 +35,8 @@ def plan(entry: Entry) -> str:
     """Rows, columns and kinds, model size, memory and time. Raises DataError for what `run` would refuse at once."""
     import torch
 
-    from generators.synthesizer import build, encoder_of
+    from generators.building import build
+    from generators.synthesizer import encoder_of
     from validation.pictures import cost
 
     train, holdout = sources.load_split(entry)

@@ -67,14 +67,15 @@ def trouble(problem: OSError, where: str) -> DataError:
 
 def manifest(run: Run, facts: dict) -> dict[str, Any]:
     """Who made this from what, and how: enough to make it again and to check that nothing was changed since."""
+    promise, fingerprint = facts["fit"].get("promise"), facts["source"]["fingerprint"]
     parts = [{"file": f"data/{p.name}", "sha256": hash_of(p)} for p in sorted((run.folder / "data").glob("*.parquet"))]
     return {
         "name": run.entry.name, "version": run.version, "created": facts["created"], "synthetic": True, "rows": facts["sample"]["rows"], "parts": parts,
-        "source": {"kind": facts["source"]["kind"], "location": public(facts["source"]["location"]), "fingerprint": facts["source"]["fingerprint"]},
+        "source": {"kind": facts["source"]["kind"], "location": public(facts["source"]["location"]), "fingerprint": None if promise else fingerprint},
         "configuration": _public(run.entry.to_json()), "configuration_sha256": run.entry.digest, "seed": run.entry.seed,
         "generator": run.entry.family, "software": facts["software"], "device": facts["device"],
         "verdict": facts["verdict"]["verdict"], "verdicts": {row["metric"]: row["verdict"] for row in facts["verdict"]["rows"]},
-        "privacy": {"rare_below": run.entry.rare_below, "differential_privacy": None},
+        "privacy": {"rare_below": run.entry.rare_below, "differential_privacy": promise},
     }  # fmt: skip
 
 

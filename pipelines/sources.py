@@ -112,6 +112,8 @@ def load_split(entry: Entry) -> tuple[Table, Table]:
     """(train, holdout) of an entry, after what its `sample:` and `contract:` ask was checked against the columns."""
     table, window = load(entry.source, root=entry.root), entry.source.window
     asked.check(entry, table)
+    if entry.promise is not None and not isinstance(entry.holdout, Source):
+        return split_by_content(table, entry.holdout, entry.seed)
     if not isinstance(entry.holdout, Source):
         parts = series.by_calendar(table, entry.holdout, window, entry.source.stride or window) if window else split(table, entry.holdout, entry.seed)
         if window and min(int(part.subjects.max(initial=-1)) + 1 for part in parts) < FEWEST_HELD_OUT:
@@ -188,6 +190,23 @@ def split(table: Table, holdout: float, seed: int) -> tuple[Table, Table]:
     chosen[np.random.default_rng(seed).permutation(count)[:held]] = True
     mask = chosen[table.subjects]
     return table.take(~mask), table.take(mask)
+
+
+def split_by_content(table: Table, holdout: float, seed: int) -> tuple[Table, Table]:
+    """The same, but on which side a subject stands depends on nobody else: one more, or one less, moves no other.
+
+    That is the hash of the seed and the subject's name, or of the row where there is none, and how many equal rows came before."""
+    import pandas as pd
+
+    named = table.schema.subject
+    content = table.values.select([named]) if named else table.values
+    rows = pd.util.hash_pandas_object(content.to_pandas().astype(str), index=False)
+    key = rows.to_numpy() if named else (rows + rows.groupby(rows).cumcount().astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)).to_numpy()
+    draws = [hashlib.blake2b(int(k).to_bytes(8), digest_size=8, key=str(seed).encode()).digest() for k in key.tolist()]
+    held = np.array([int.from_bytes(d) for d in draws]) < holdout * 2.0**64
+    if min(held.sum(), (~held).sum()) < FEWEST_HELD_OUT:
+        raise DataError(f"holdout: {holdout} of {len(table)} rows is {held.sum()}, expected at least {FEWEST_HELD_OUT} on each side")
+    return table.take(~held), table.take(held)
 
 
 def fingerprint(source: Source, *, root: Path = Path()) -> str:

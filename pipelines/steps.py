@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from generators.data import DataError, Table
 from generators.synthesizer import Synthesizer
-from pipelines import asked, gates, pictures, sources
-from pipelines.house import Run, code, digest, hash_of, open_run, read_table, version_of, write_table
+from pipelines import asked, gates, pictures, publish, sources, spending
+from pipelines.house import Run, code, digest, hash_of, hidden, open_run, read_table, version_of, write_table
 from pipelines.progress import each, log, training
 from validation.score import Score
 
@@ -75,8 +75,8 @@ def contract(run: Run) -> dict:
     """Infers what the source promises, and checks that the source keeps it and what the user demands of it."""
     from validation import contract as suite
 
-    train, holdout = read_table(run.real / "train.arrow"), read_table(run.real / "holdout.arrow")
-    inferred = suite.infer(train, run.entry.rare_below)
+    train, holdout = seen(run)
+    inferred = suite.infer(train, run.entry.rare_below, limits=not run.entry.promise)  # where these lie is told by noisy counts alone
     demanded = [dict(item) for item in run.entry.contract]
     checked = suite.check(train, [*inferred, *demanded])
     if demanded:
@@ -90,17 +90,21 @@ def contract(run: Run) -> dict:
 def fit(run: Run) -> dict:
     """Fits the generator and saves it under model/; or takes the model of another version that differs only in what comes after."""
     entry, path, beside = run.entry, run.folder / "model", run.folder / ".model"
-    key = digest(entry.learned, run.read("source.json")["fingerprint"], code())
+    key = digest(entry.learned, hidden(entry, run.read("source.json")["fingerprint"]), code())
     shutil.rmtree(beside, ignore_errors=True)
     if before := run.fitted(key, beside):
         Synthesizer.load(beside).check(entry.sample.where, entry.sample.balance, entry.sample.rows or 1)
         log.info("%s: fitted before, for version %s", entry.family, before)
     else:
         start, train = time.monotonic(), read_table(run.real / "train.arrow")
+        mechanism = entry.promise and entry.promise.mechanism()
+        if mechanism:
+            spending.charge(run, mechanism, len(train), publish.now())
         model = Synthesizer(entry.family, rare_below=entry.rare_below, seed=entry.seed, **entry.arguments)
         with training() as heard:
             try:
-                model.fit(train, log=heard, avoid=read_table(run.real / "holdout.arrow"), checkpoint=run.folder / ".training.safetensors")
+                avoid, checkpoint = read_table(run.real / "holdout.arrow"), run.folder / ".training.safetensors"
+                model.fit(train, log=heard, avoid=avoid, checkpoint=checkpoint, mechanism=mechanism)
             except DataError as problem:
                 raise DataError(f"{entry.name}: {problem}") from None
         model.check(entry.sample.where, entry.sample.balance, entry.sample.rows or 1)
@@ -108,20 +112,29 @@ def fit(run: Run) -> dict:
         facts = {
             "family": entry.family, "arguments": dict(entry.arguments), "seconds": time.monotonic() - start, "key": key,
             "parameters": model.parameters, "curve": model.curve, "device": model.device, "protected": model.protected,
-            "grown": pictures.growth(model),
+            "grown": pictures.growth(model), "promise": mechanism and entry.promise.kept(mechanism),
         }  # fmt: skip
         (beside / "fit.json").write_text(json.dumps(facts))
         log.info("%s: fitted in %.1f s", entry.family, facts["seconds"])
     shutil.rmtree(path, ignore_errors=True)
     beside.rename(path)
+    spending.close(run)
     return {"path": str(path), "sha256": hash_of(path)}
+
+
+def seen(run: Run) -> tuple[Table, Table]:
+    """What decides whether it may be published looks at these, as what was learned from and what was not.
+
+    Under differential privacy at two halves of those who were held out: a decision by the others would tell of them."""
+    train, holdout = read_table(run.real / "train.arrow"), read_table(run.real / "holdout.arrow")
+    return sources.split_by_content(holdout, 0.5, run.entry.seed + 1) if run.entry.promise else (train, holdout)
 
 
 def sample(run: Run) -> dict:
     """Draws the rows to publish into data/, part by part, and an unconditioned draw for the judges where a condition is wanted."""
     wanted, model = run.entry.sample, Synthesizer.load(run.folder / "model")
     start, source = time.monotonic(), run.read("source.json")
-    natural = source["train_subjects"] if source["time"] else source["train"]
+    natural = model.rows or (source["train_subjects"] if source["time"] else source["train"])
     count = wanted.subjects or wanted.rows or natural
     path = run.folder / "data"
     shutil.rmtree(path, ignore_errors=True)
@@ -139,6 +152,8 @@ def _draw(run: Run, model: Synthesizer, folder: Path, count: int, where: dict, b
     """Draws so many rows, or series, into a folder; returns how many rows that are."""
     folder.mkdir()
     provenance = {"likeness.synthetic": "true", "likeness.generator": run.entry.family, "likeness.pipeline": run.entry.name, "likeness.version": run.version}
+    if promise := run.entry.promise:
+        provenance |= {"likeness.epsilon": f"{promise.epsilon:g}", "likeness.delta": f"{promise.delta:g}"}
     rows, parts = 0, model.parts(count, where=where, balance=balance)
     for i, part in enumerate(each(parts, "sampling", -(-count // model.each))):
         values = pictures.published(part) if part.schema.image else part.values.replace_schema_metadata(None)
@@ -159,6 +174,7 @@ def judge(run: Run) -> dict:
     from validation.condition import said
 
     train, holdout = read_table(run.real / "train.arrow"), read_table(run.real / "holdout.arrow")
+    one, other = seen(run)
     published = _published(run, train.schema, "data")
     natural = _published(run, train.schema, NATURAL) if (run.folder / NATURAL).is_dir() else published
     given = run.entry.sample.given
@@ -166,9 +182,11 @@ def judge(run: Run) -> dict:
     scores: list[dict] = []
     for name in each(names, "judging", len(names)):
         start = time.monotonic()
-        table = published if name.startswith("privacy.") or name == CONDITION else natural
+        attack = name.startswith("privacy.")
+        table = published if attack or name == CONDITION else natural
+        real = (train, holdout) if attack else (one, other)
         more = {"given": given} if name == CONDITION else {}
-        score: Score = gates.METRICS[name](train, holdout, table, seed=run.entry.seed, rare_below=run.entry.rare_below, **more)
+        score: Score = gates.METRICS[name](*real, table, seed=run.entry.seed, rare_below=run.entry.rare_below, **more)
         if name == CONDITION:
             log.info("rows under the condition: %s", said(score.details))
             if score.power and name not in run.entry.gates:

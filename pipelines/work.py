@@ -93,7 +93,8 @@ def _facts(run: Run, tasks: Plain, start: float, publishing: bool) -> dict:
         tasks.always(steps.ingest, RETRIES)
         tasks.once(steps.contract, key)
         tasks.once(steps.fit, key)
-        _enter(run, FIT, run.read("model/fit.json")["key"][:12], run.read("source.json")["train"])
+        if not run.entry.promise:  # else before it was fitted
+            _enter(run, FIT, run.read("model/fit.json")["key"][:12], run.read("source.json")["train"])
         tasks.once(steps.sample, key)
         _enter(run, DRAW, run.version, run.read("sample.json")["rows"])
         tasks.once(steps.judge, key)
@@ -131,7 +132,8 @@ def _judged(run: Run) -> dict:
     fit, schema = run.read("model/fit.json"), steps.schema_of(run)
     scores = [Score(**{k: v for k, v in s.items() if k != "seconds"}) for s in judged["scores"]]
     told = entry.sample.given if any(s.name == steps.CONDITION for s in scores) else ()
-    verdict = gates.verdict(scores, gates.gates(schema, entry.gates, told))
+    bounds = gates.gates(schema, entry.gates, told)
+    verdict = gates.verdict(scores, {m: b for m, b in bounds.items() if not (entry.promise and m.startswith("privacy."))})
     verdict = gates.with_contract(verdict, judged["contract"])
     return {
         "name": entry.name, "version": run.version, "config": entry.to_json(), "config_hash": entry.digest, "source": source,

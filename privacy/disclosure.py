@@ -224,7 +224,7 @@ def _check(kind: str, options: Mapping[str, Any], values: pa.ChunkedArray, where
         raise DataError(f"{where}: kind is {kind!r}, expected one of {', '.join(KINDS)}")
     if not (right[kind][0] or pa.types.is_null(t)):
         raise DataError(f"{where}: declared {kind}, but it holds type {t}; expected {right[kind][1]}")
-    allowed = {"numeric": {"low", "high"}, "pii": {"faker", "locale"}}.get(kind, set())
+    allowed = {"numeric": {"low", "high"}, "category": {"values"}, "pii": {"faker", "locale"}}.get(kind, set())
     if set(options) - allowed:
         raise DataError(f"{where}: option {min(set(options) - allowed)!r} is not one of kind {kind}; expected {', '.join(sorted(allowed)) or 'none'}")
     if kind == "category" and not pa.types.is_null(t) and pc.count_distinct(values).as_py() > max(5 * MOST_CATEGORIES, len(values) / 4):

@@ -116,12 +116,22 @@ def spent(records: Sequence[Record], delta: float) -> float | None:
     return epsilon_of(delta - beyond, sum(r.rho for r in fits), [Steps(*s) for r in fits for s in r.steps])
 
 
+BEYOND = 10  # times what goes beyond the curves is the delta at which a sum is told
+DELTA = 1e-6  # and where nothing does
+
+
 def summed(records: Sequence[Record]) -> dict[str, dict]:
-    """Of each population, in the order in which they came: how many fits, draws and releases, the rows of all releases, and when the last of all was."""
+    """Of each population, in the order in which they came: how many fits, draws and releases, the rows of all releases, when the last of all was,
+    and the epsilon that all fits spent at a delta, None of both where a fit had no differential privacy."""
     out: dict[str, dict] = {}
     for r in records:
         of = out.setdefault(r.population, {"fits": 0, "draws": 0, "releases": 0, "rows": 0, "last": r.at})
         of[{FIT: "fits", DRAW: "draws", RELEASE: "releases"}[r.kind]] += 1
         of["rows"] += r.rows * (r.kind == RELEASE)
         of["last"] = r.at
+    for name, of in out.items():
+        own = [r for r in records if r.population == name]
+        delta = BEYOND * sum(r.delta for r in own) or DELTA
+        epsilon = spent(own, delta)
+        of |= {"epsilon": epsilon, "delta": None if epsilon is None else delta}
     return out

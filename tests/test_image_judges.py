@@ -8,9 +8,10 @@ import pytest
 from scipy.linalg import sqrtm
 from tables import rng
 
+from generators.building import build
 from generators.data import pixels_of
 from generators.encoding.image import ImageEncoder
-from generators.synthesizer import Synthesizer, build
+from generators.synthesizer import Synthesizer
 from pipelines.gates import DEFAULTS, METRICS, gates, past, verdict
 from pipelines.words import WORDS
 from validation.images import dense, distance, kernel_distance

@@ -67,7 +67,7 @@ def test_no_more_is_told_than_the_budget_allows():
     with pytest.raises(ValueError, match="a share of 0 is asked for"):
         Private(1.0).counts(torch.zeros(3), 0.0)
     for rho, rows in ((0.0, 1), (-1.0, 1), (math.nan, 1), (1.0, 0)):
-        with pytest.raises(ValueError, match="expected rho above 0 and a row at least"):
+        with pytest.raises(ValueError, match="expected rho above 0, a row at least, and delta from 0 to 1"):
             Private(rho, rows)
 
 

@@ -28,8 +28,8 @@ OF_TYPE = "expect_column_values_to_be_of_type"
 Expectation = Mapping[str, Mapping[str, Any]]
 
 
-def infer(train: Table, rare_below: int = 10) -> list[dict]:
-    """What the source promises: columns, types, null shares, ranges, allowed sets, unique ids. JSON-able."""
+def infer(train: Table, rare_below: int = 10, *, limits: bool = True) -> list[dict]:
+    """What the source promises: columns, types, null shares, ranges and allowed sets (limits), unique ids. JSON-able."""
     people = int(train.subjects.max(initial=-1)) + 1
     alone = people == len(train)  # each row its own subject: rows are counted, which is quicker
     suite: list[dict] = [{"expect_table_columns_to_match_ordered_list": {"column_list": train.schema.arrow.names}}]
@@ -42,6 +42,8 @@ def infer(train: Table, rare_below: int = 10) -> list[dict]:
         subjects = None if alone else train.subjects[pc.is_valid(values).to_numpy()]
         values = _plain(values.drop_null())
         if not len(values):
+            continue
+        if not limits and column.kind != "id":
             continue
         if column.kind in ("category", "boolean"):
             suite += _allowed(field.name, values, subjects, rare_below)

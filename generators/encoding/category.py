@@ -9,11 +9,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 
+from generators.base import Mechanism
 from generators.data import Column, DataError
+from generators.encoding.quantiles import subjects_in
+from generators.encoding.told import there
+from generators.exact import Exact
 from generators.layout import Field
 
 MANY = 1024  # values that one field holds, at most
+MISSING, OTHER = -1, -2  # codes of a null, and of a value that is not declared
 TOP = 254  # where there are more: the most common ones, which are classes of the first field by themselves
 
 
@@ -30,29 +36,51 @@ class Category:
 
     def __init__(self, column: Column, arrow: pa.Field, rare_below: int):
         self.name, self.type, self.nullable, self.k = column.name, arrow.type, arrow.nullable, rare_below
+        self.declared = column.options.get("values")
 
-    def fit(self, values: pa.ChunkedArray, subjects: np.ndarray) -> Category:
-        codes, distinct = _codes(values)
+    def fit(self, values: pa.ChunkedArray, subjects: np.ndarray, ask: Mechanism | None = None) -> Category:
+        """Values that are declared are known to everybody: no others are kept, and under a mechanism with noise all of them are."""
+        ask = ask or Exact()
+        noisy = ask.sd(1.0) > 0
+        everybody = [False, True] if noisy and self.declared is None and pa.types.is_boolean(self.type) else self.declared
+        known = everybody is not None  # which values there may be
+        codes, distinct = self._known(everybody, *_codes(values)) if known else _codes(values)
+        if noisy and not known:  # the order must not say who came first
+            codes, distinct = _sorted(codes, distinct)
         present = codes >= 0
-        width = int(subjects.max(initial=0)) + 1
-        held = np.unique(codes[present] * width + subjects[present]) // width
-        keep = np.flatnonzero(np.bincount(held, minlength=len(distinct)) >= self.k)
-        rows = np.bincount(codes[present], minlength=len(distinct))[keep]
+        people = torch.from_numpy(subjects_in(codes[present], subjects[present], len(distinct)))
+        self.missing = there(ask, int((codes == MISSING).sum()))
+        if noisy and known:
+            held, keep = ask.counts(people, ask.rest).clamp_min(1).numpy(), np.arange(len(distinct))
+        else:
+            held = ask.kept(people, self.k, ask.rest).numpy()
+            keep = np.flatnonzero(held)
+        rows = held[keep] if noisy else np.bincount(codes[present], minlength=len(distinct))[keep]
         order = np.argsort(-rows, kind="stable")
         if len(keep) > MANY:  # neighbours in the alphabet belong together, as codes with a common beginning do
             order = np.concatenate([order[:TOP], sorted(order[TOP:], key=lambda i: distinct[keep[i]])])
         if pa.types.is_dictionary(self.type) and self.type.ordered:
-            place = {_key(v): i for i, v in enumerate(values.combine_chunks().dictionary.to_pylist())}
+            place = {_key(v): i for i, v in enumerate(distinct if known else values.combine_chunks().dictionary.to_pylist())}
             order = np.argsort([place[_key(distinct[i])] for i in keep])
         self.values: list[Any] = [distinct[i] for i in keep[order]]
         self.rows: list[int] = rows[order].tolist()
-        self.missing, self.rare = bool((~present).any()), len(keep) < len(distinct)
+        self.rare = noisy or not np.isin(codes[codes != MISSING], keep).all()
         if self.rare and not self.values and not self.nullable:
             raise DataError(
                 f"column {self.name!r}: no value is held by at least {self.k} subjects, so none can be kept; "
                 "declare its kind as id, pii, text or drop, or lower privacy.rare_below"
             )
         return self
+
+    def _known(self, declared: list, codes: np.ndarray, distinct: list) -> tuple[np.ndarray, list]:
+        """The same in terms of the declared values, OTHER for any other. Raises DataError for a declared value that the column's type cannot hold."""
+        plain = self.type.value_type if pa.types.is_dictionary(self.type) else self.type
+        try:
+            known = pa.array(declared).cast(plain).to_pylist()
+        except pa.ArrowException:
+            raise DataError(f"column {self.name!r}: values: found one that is no {plain}, expected values of the type that the column has") from None
+        place = {_key(v): i for i, v in enumerate(known)}
+        return np.array([place.get(_key(v), OTHER) for v in distinct] + [MISSING])[codes], known
 
     @property
     def classes(self) -> int:
@@ -139,6 +167,12 @@ class Category:
             self.values = reader.read_all().column(0).to_pylist()
         self.rows, self.missing, self.rare = state["rows"], state["missing"], state["rare"]
         return self
+
+
+def _sorted(codes: np.ndarray, distinct: list) -> tuple[np.ndarray, list]:
+    """The same, values in the order of what they look like."""
+    order = sorted(range(len(distinct)), key=lambda i: str(distinct[i]))
+    return np.append(np.argsort(order), MISSING)[codes].astype(np.int64), [distinct[i] for i in order]
 
 
 def _key(value: Any) -> tuple:

@@ -9,12 +9,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.special import ndtr, ndtri
 
+from generators.base import Mechanism
 from generators.data import Column, DataError
+from generators.encoding import told
 from generators.encoding.quantiles import Quantiles, fit_quantiles
 from generators.encoding.scale import Scale
 from generators.layout import Field
 
 SPIKE = 0.8  # a number that so large a share of the rows holds is a code of its own
+FINENESS, ATOMS = 0.1, 0.45  # shares of what may be told that go to how finely numbers are written, and to those that many hold
 END = float(ndtri(1 - 1e-6))  # where the continuous scale ends
 
 
@@ -29,10 +32,13 @@ class Numeric:
         self.name, self.type, self.nullable, self.k = column.name, arrow.type, arrow.nullable, rare_below
         self.bounds = column.options.get("low"), column.options.get("high")
         self.quantiles: Quantiles | None = None
+        self.noisy = False  # while it is fitted
 
-    def fit(self, values: pa.ChunkedArray, subjects: np.ndarray) -> Numeric:
+    def fit(self, values: pa.ChunkedArray, subjects: np.ndarray, ask: Mechanism | None = None) -> Numeric:
         if pa.types.is_floating(values.type) and pc.any(pc.is_inf(values)).as_py():
             raise DataError(f"column {self.name!r}: holds infinite numbers, expected finite numbers or nulls")
+        if ask is not None and ask.sd(1.0) > 0:
+            return self._told(values, subjects, ask)
         self.scale = Scale.of(values, subjects, self.k)
         x, null = self.scale.to_number(values)
         x, subjects = x[~null], subjects[~null]
@@ -51,6 +57,28 @@ class Numeric:
         nothing = not spikes and self.quantiles is None
         self.codes: list = ["number"] * (self.quantiles is not None) + spikes + [None] * bool(null.any() or nothing)
         return self
+
+    def _told(self, values: pa.ChunkedArray, subjects: np.ndarray, ask: Mechanism) -> Numeric:
+        """The same from noisy counts."""
+        self.noisy = True
+        missing = told.there(ask, values.null_count)
+        self.scale = told.scale(values, ask.part(FINENESS, "how finely it is written"))
+        (x, null), whole = self.scale.to_number(values), bool(self.scale.step)
+        low, high = self._limits()
+        x, subjects = np.clip(x[~null], low, high), subjects[~null]
+        exact, held = told.atoms(x, subjects, self.k, ask.part(ATOMS, "numbers that many hold"))
+        rest = ~np.isin(x, exact)
+        among = told.cells(x[rest], subjects[rest], low, high, whole, ask.part(ask.rest, "all other numbers"))
+        spikes = held >= SPIKE * (held.sum() + among[:, 2].sum())
+        self.quantiles = told.joined(exact[~spikes], held[~spikes], among, whole)
+        self.codes = ["number"] * (self.quantiles is not None) + [float(v) for v in exact[spikes]]
+        self.codes += [None] * (missing or not self.codes)
+        return self
+
+    def _limits(self) -> tuple[float, float]:
+        """What was declared, as numbers of the scale, on a lattice the ends of it within; infinite where nothing was."""
+        low, high = (end if b is None else self.scale.number(b) for b, end in zip(self.bounds, (-np.inf, np.inf), strict=True))
+        return (np.ceil(low), np.floor(high)) if self.scale.step else (low, high)
 
     @property
     def fields(self) -> list[Field]:
@@ -80,11 +108,7 @@ class Numeric:
             number = self.quantiles.from_unit(ndtr(x[:, -1].astype(np.float64)))
             if self.scale.step:
                 number = np.clip(np.rint(number), np.ceil(self.quantiles.low[0]), np.floor(self.quantiles.high[-1]))
-        low, high = (None if b is None else self.scale.number(b) for b in self.bounds)
-        if low is not None:
-            number = np.maximum(number, np.ceil(low) if self.scale.step else low)
-        if high is not None:
-            number = np.minimum(number, np.floor(high) if self.scale.step else high)
+        number = np.clip(number, *self._limits())
         null = np.zeros(len(x), dtype=bool)
         for i, meaning in enumerate(self.codes):
             if meaning is None:
@@ -127,7 +151,7 @@ class Numeric:
         exact = len(self.codes) - self.codes.count(None) - self.codes.count("number")
         if self.quantiles is not None:
             exact += int((self.quantiles.low == self.quantiles.high).sum())
-        return {"numbers kept exactly": exact, "extremes": f"at least {self.k} subjects at or beyond each"}
+        return {"numbers kept exactly": exact, "extremes": "from noisy counts" if self.noisy else f"at least {self.k} subjects at or beyond each"}
 
     def state(self) -> dict:
         q = self.quantiles

@@ -46,7 +46,7 @@ def fit_quantiles(x: np.ndarray, subjects: np.ndarray, k: int, groups: int = 512
     order = np.argsort(x, kind="stable")
     x, subjects = x[order], subjects[order]
     values, first, rows = np.unique(x, return_index=True, return_counts=True)
-    atom = _subjects_in(np.repeat(np.arange(len(values)), rows), subjects, len(values)) >= k
+    atom = subjects_in(np.repeat(np.arange(len(values)), rows), subjects, len(values)) >= k
     atoms, mass = values[atom], rows[atom].astype(float)
     starts = np.concatenate([[0], (first + rows)[atom]])  # rows of the run below each atom, and of the last one
     ends = np.concatenate([first[atom], [len(x)]])
@@ -69,10 +69,10 @@ def fit_quantiles(x: np.ndarray, subjects: np.ndarray, k: int, groups: int = 512
     return Quantiles(low, high, edges)
 
 
-def _subjects_in(place: np.ndarray, subjects: np.ndarray, places: int) -> np.ndarray:
+def subjects_in(place: np.ndarray, subjects: np.ndarray, places: int) -> np.ndarray:
     """How many different subjects each place holds. place, subjects (n,) -> (places,)."""
-    pairs = np.unique(place.astype(np.int64) * (int(subjects.max()) + 1) + subjects)
-    return np.bincount(pairs // (int(subjects.max()) + 1), minlength=places)
+    width = int(subjects.max(initial=0)) + 1
+    return np.bincount(np.unique(place.astype(np.int64) * width + subjects) // width, minlength=places)
 
 
 def _groups(x: np.ndarray, subjects: np.ndarray, k: int, inner: bool, rows: float) -> list[list[float]]:
@@ -80,7 +80,7 @@ def _groups(x: np.ndarray, subjects: np.ndarray, k: int, inner: bool, rows: floa
     low, high = _ends(x, subjects, k, inner)
     wanted = max(int(min(len(x) / rows, len(np.unique(subjects)) / k)), 1)
     place = np.arange(len(x)) * wanted // len(x)
-    while wanted > 1 and _subjects_in(place, subjects, wanted).min() < k:  # long stretches of one subject: coarser
+    while wanted > 1 and subjects_in(place, subjects, wanted).min() < k:  # long stretches of one subject: coarser
         wanted //= 2
         place = np.arange(len(x)) * wanted // len(x)
     count = np.bincount(place, minlength=wanted)

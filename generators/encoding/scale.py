@@ -29,8 +29,8 @@ class Scale:
     @classmethod
     def of(cls, values: pa.ChunkedArray, subjects: np.ndarray, k: int) -> Scale:
         """The lattice that the values lie on, if it says nothing of any fewer than k subjects; else one of steps of 1."""
-        kind, null = _plain_type(values.type), _null(values)
-        raw, subjects, digits = _raw(values)[~null], subjects[~null], 0
+        kind, null = plain_type(values.type), is_null(values)
+        raw, subjects, digits = raw_numbers(values)[~null], subjects[~null], 0
         largest = float(np.abs(raw.astype(np.float64)).max(initial=0))
         if pa.types.is_floating(kind):
             fits = (d for d in range(10) if largest < EXACT / 1e3 / 10**d and _equal(raw, np.round(raw, d), kind))
@@ -45,7 +45,7 @@ class Scale:
 
     def to_number(self, values: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
         """(m (rows,) float64 with 0 where null, null (rows,) bool)."""
-        null, raw = _null(values), _raw(values)
+        null, raw = is_null(values), raw_numbers(values)
         if not self.step:
             m = raw.astype(np.float64)
         elif pa.types.is_floating(self.type):
@@ -94,17 +94,17 @@ class Scale:
         return {"origin": self.origin, "step": self.step, "digits": self.digits}
 
 
-def _plain_type(kind: pa.DataType) -> pa.DataType:
+def plain_type(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
-def _null(values: pa.ChunkedArray) -> np.ndarray:
-    return pc.is_null(values, nan_is_null=pa.types.is_floating(_plain_type(values.type))).to_numpy()
+def is_null(values: pa.ChunkedArray) -> np.ndarray:
+    return pc.is_null(values, nan_is_null=pa.types.is_floating(plain_type(values.type))).to_numpy()
 
 
-def _raw(values: pa.ChunkedArray) -> np.ndarray:
+def raw_numbers(values: pa.ChunkedArray) -> np.ndarray:
     """(rows,) int64 in the type's own unit, or float64 (floats, and numbers too large for int64); 0 where null."""
-    kind = _plain_type(values.type)
+    kind = plain_type(values.type)
     if pa.types.is_dictionary(values.type):
         values = values.cast(kind)
     if pa.types.is_floating(kind):

@@ -147,10 +147,11 @@ class Surrogate:
         self.template: Template | None = None
         self.pool: list[str] = []
 
-    def fit(self, values: pa.ChunkedArray, rng: np.random.Generator, avoid: Sequence[pa.Array] = ()) -> Surrogate:
-        """values: of which the look and the nulls are taken; avoid: more real values that must not come out."""
-        self.missing = bool(values.null_count)
-        real = {str(v) for v in pc.unique(pa.chunked_array([*values.chunks, *avoid], values.type)).to_pylist() if v is not None}
+    def fit(self, values: pa.ChunkedArray, rng: np.random.Generator, avoid: Sequence[pa.Array] = (), *, blind: bool = False) -> Surrogate:
+        """values: of which the look and the nulls are taken; avoid: more real values that must not come out; blind: neither is looked at."""
+        self.missing, real = blind or bool(values.null_count), set()
+        if not blind:
+            real = {str(v) for v in pc.unique(pa.chunked_array([*values.chunks, *avoid], values.type)).to_pylist() if v is not None}
         number = pa.types.is_integer(self.plain) or pa.types.is_floating(self.plain) or pa.types.is_decimal(self.plain)
         if not number and not pa.types.is_string(self.plain) and not pa.types.is_large_string(self.plain):
             raise DataError(f"column {self.name!r}: kind {self.kind} is of type {self.type}, expected text or whole numbers; declare its kind as drop")

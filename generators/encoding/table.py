@@ -11,10 +11,12 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from generators.base import Mechanism
 from generators.data import DataError, Schema, Table
 from generators.encoding.category import Category
 from generators.encoding.numeric import Numeric
 from generators.encoding.surrogate import Surrogate
+from generators.exact import Exact
 from generators.layout import Given, Layout
 
 KINDS = {
@@ -32,16 +34,20 @@ class TableEncoder:
     def __init__(self, rare_below: int = 10):
         self.rare_below = rare_below
 
-    def fit(self, data: Table, *, rng: torch.Generator, avoid: Table | None = None, subjects: np.ndarray | None = None) -> TableEncoder:
+    def fit(
+        self, data: Table, *, rng: torch.Generator, avoid: Table | None = None, subjects: np.ndarray | None = None, mechanism: Mechanism | None = None
+    ) -> TableEncoder:  # fmt: skip
         """avoid: more real rows, of which nothing is learned, but whose ids and personal data are not to be invented either.
-        subjects: whose row each is, (rows,), where data do not say so themselves."""
+        subjects: whose row each is, (rows,), where data do not say so themselves.
+        mechanism: what alone may tell something of the data, the same of every column; that ids and personal data are others is then chance."""
         self._prepare(data.schema)
-        stream, subjects = numpy_stream(rng), data.subjects if subjects is None else subjects
+        stream, subjects, ask = numpy_stream(rng), data.subjects if subjects is None else subjects, mechanism or Exact()
+        learned, blind = [n for n, c in self.columns.items() if not isinstance(c, Surrogate)], ask.sd(1.0) > 0
         for name, column in self.columns.items():
-            if isinstance(column, Surrogate):
-                column.fit(data.column(name), stream, [] if avoid is None else avoid.column(name).chunks)
+            if name in learned:
+                column.fit(data.column(name), subjects, ask.part(1 / len(learned), f"column {name}"))
             else:
-                column.fit(data.column(name), subjects)
+                column.fit(data.column(name), stream, [] if avoid is None else avoid.column(name).chunks, blind=blind)
         self._lay_out()
         return self
 

@@ -1,0 +1,85 @@
+"""`privacy:` of flows.yaml: what is kept back of rare values, what differential privacy promises, and what all runs together may spend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from generators.data import DataError
+from pipelines.sheet import mapping, number, text
+
+if TYPE_CHECKING:
+    from privacy.mechanism import Private
+
+LARGEST = 10.0  # epsilon beyond which next to nothing is promised
+TENFOLD = 10  # times a run's delta is a budget's, unless it says so itself
+VALUES = 0.1  # share of delta that goes to values which nobody knew beforehand
+
+
+@dataclass(frozen=True)
+class Promise:
+    """(epsilon, delta): whatever anybody sees of what is published is at most e^epsilon times as likely, but for delta, than without a subject's rows.
+
+    rows: of one subject that are learned from, at most
+    """
+
+    epsilon: float
+    delta: float
+    rows: int = 1
+
+    def mechanism(self) -> Private:
+        """What may be told in all, not yet shared out."""
+        from privacy.accounting import rho_of
+        from privacy.mechanism import Private
+
+        return Private(rho_of(self.epsilon, (1 - VALUES) * self.delta), self.rows, VALUES * self.delta)
+
+    def kept(self, mechanism: Private) -> dict[str, Any]:
+        """How it was kept, for report and manifest."""
+        return {
+            "epsilon": self.epsilon, "delta": self.delta, "rows_of_a_subject": self.rows, "neighbours": "one subject more, or one less",
+            "accountant": "Renyi differential privacy (Opacus)", "rho": mechanism.rho, "delta_of_unknown_values": mechanism.delta,
+            "shares": dict(mechanism.answers),
+            "reproducible": False, "why": "the noise comes from the operating system, and no seed controls it: who could draw it again could take it away",
+            "decided_by": "subjects who were held out, of whom nothing was learned",
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Budget:
+    """(epsilon, delta) that all models of one population may spend together."""
+
+    epsilon: float
+    delta: float
+
+
+def privacy(raw: Any, where: str) -> dict[str, Any]:
+    """The fields of an Entry that stand under `privacy:`."""
+    found = mapping(raw, where, SHEET)
+    if ("epsilon" in found) != ("delta" in found):
+        there, missing = ("epsilon", "delta") if "epsilon" in found else ("delta", "epsilon")
+        raise DataError(f"{where}: found {there}: without {missing}:, expected both, such as {{epsilon: 3, delta: 1.0e-6}}")
+    for key in ("rows", "budget"):
+        if key in found and "epsilon" not in found:
+            raise DataError(f"{where}.{key}: found without epsilon:, expected both: without differential privacy nothing can be added up")
+    promised = {key: found.pop(key) for key in ("epsilon", "delta", "rows") if key in found}
+    if promised:
+        found["promise"] = Promise(**promised)
+        if "budget" in found:
+            found["budget"] = Budget(**{"delta": min(TENFOLD * promised["delta"], DELTA)} | found["budget"])
+            if found["budget"].epsilon < promised["epsilon"] or found["budget"].delta < promised["delta"]:
+                raise DataError(f"{where}.budget: below what one run spends, expected at least epsilon {promised['epsilon']:g} and delta {promised['delta']:g}")
+    return found
+
+
+DELTA = 1e-2  # at most
+_EPSILON, _DELTA = partial(number, low=1e-3, high=LARGEST), partial(number, low=1e-15, high=DELTA)
+SHEET = {
+    "rare_below": partial(number, low=1, high=1e6, whole=True),
+    "population": text,
+    "epsilon": _EPSILON,
+    "delta": _DELTA,
+    "rows": partial(number, low=1, high=1e6, whole=True),
+    "budget": partial(mapping, sheet={"epsilon": partial(number, low=1e-3, high=1e6), "delta": _DELTA}, required=("epsilon",)),
+}
