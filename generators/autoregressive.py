@@ -18,12 +18,15 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from generators.descent import Descent
 from generators.heads import spread
 from generators.ordered import Ordered
 
 
 class Autoregressive(Ordered):
     """Arguments: see Ordered."""
+
+    descent = Descent()
 
     def bins_for(self, n: int) -> int:
         return min(max(n // 20, 16), 128)

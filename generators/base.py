@@ -59,6 +59,7 @@ class Mechanism(Protocol):
 
     rest: float  # the share that has not been taken yet, 1 at first
     rows: int | None  # of one person, at most; None where answers are exact and it does not matter
+    training: object | None  # steps by noisy gradients that may be told beside, if any
 
     def sd(self, share: float) -> float:
         """The standard deviation of each count that this share buys; 0 where counts are exact."""
@@ -66,11 +67,20 @@ class Mechanism(Protocol):
     def counts(self, exact: Tensor, share: float) -> Tensor:
         """The same counts, of people in classes that exclude each other, so far off."""
 
+    def sums(self, exact: Tensor, norm: float, share: float) -> Tensor:
+        """The same sums over people, each so far off. norm: of what one row adds, at most, as one vector."""
+
     def kept(self, people: Tensor, least: int, share: float) -> Tensor:
         """How many people hold each of some values that nobody knew beforehand, so far off; 0 where they are too few, less than `least` at any rate."""
 
     def choose(self, scores: Tensor, sensitivity: float, share: float) -> int:
         """The position of the highest score, or of a high one. sensitivity: how much one person can change a score."""
+
+    def batch(self, rows: int) -> Tensor:
+        """The numbers of those of so many rows that come into the next batch, each by chance."""
+
+    def step(self, total: Tensor, norm: float) -> Tensor:
+        """The same sum over the rows of a batch, so far off as one step of the training that was agreed on. norm: of what one row adds, at most"""
 
     def part(self, share: float, name: str) -> Mechanism:
         """A mechanism that may tell this share. name: what for, as a report says."""

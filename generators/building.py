@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from generators.data import DataError, Schema
+from generators.descent import Descent
 from generators.images.album import Album
 from generators.layout import ImageLayout, Layout, SeriesLayout
 from generators.registry import FAMILIES, OF_IMAGES, OF_SERIES
@@ -44,9 +44,15 @@ def kind_of(schema: Schema) -> type:
 def private(kind: type, family: str | None = None) -> list[str]:
     """The families that learn under differential privacy what a layout of this kind says. Raises DataError where `family` is none of them."""
     what, families, joint = BUILT[kind]
-    able = [name for name, of in families.items() if joint is None and "mechanism" in inspect.signature(of.fit).parameters]
+    able = [name for name, of in families.items() if joint is None and (getattr(of, "private", False) or getattr(of, "descent", None))]
     if family is not None and family not in able:
         raise DataError(
             f"generator: {family} does not learn {what} under differential privacy, expected one that does: {', '.join(able) or 'there is none yet'}"
         )
     return able
+
+
+def descent_of(family: str, layout: Layout, arguments: Mapping[str, Any]) -> Descent | None:
+    """How such a model is trained through a mechanism, if it is by steps."""
+    model = build(family, layout, arguments)
+    return model.how if getattr(model, "descent", None) else None

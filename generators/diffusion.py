@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from generators.arguments import number, whole
 from generators.codes import Codes
+from generators.descent import Descent
 from generators.heads import Values, spread
 from generators.layout import Layout
 from generators.nets import Residual
@@ -48,7 +49,7 @@ DIRECTIONS = 8  # dimensions of a class's point, at most
 class Diffusion(Neural):
     """layout: what a row is.
 
-    width, depth: hidden units and residual blocks
+    width, depth: hidden units, 384 unless said, and residual blocks
     bins:    bins of a number, of equal probability, at most; None: one for 20 rows, 16 to 128
     steps:   in which noise is taken away, two looks at the network each
     dropout: share of hidden units that are left out while training
@@ -57,9 +58,10 @@ class Diffusion(Neural):
     """
 
     unit = "Nats a row on held-out rows, mean over noise levels"
+    descent = Descent()
 
     def __init__(
-        self, layout: Layout, width: int = 384, depth: int = 3, bins: int | None = None, steps: int = 40,
+        self, layout: Layout, width: int | None = None, depth: int = 3, bins: int | None = None, steps: int = 40,
         dropout: float = 0.25, given: float = 0.15, **asked: Any,
     ):  # fmt: skip
         super().__init__(layout, asked)
@@ -70,10 +72,13 @@ class Diffusion(Neural):
         return Plan(passes=40 * max(30_000 / max(n, 1), 1) ** 0.25, batch=min(max(n // 50, 32), 256), rate=2e-3, decay=0.3, memory=2.0)
 
     def sizes(self, n: int) -> dict:
-        return {"bins": self.bins or min(max(n // 20, 16), 128)}
+        return {"width": self.width or 384, "bins": self.bins or min(max(n // 20, 16), 128)}
 
-    def build(self, bins: int) -> None:
-        fields, width = len(self.layout), self.width
+    def small(self, n: int) -> dict:
+        return {"width": self.width or 64, "bins": self.bins or 24}
+
+    def build(self, width: int, bins: int) -> None:
+        fields = len(self.layout)
         self.codes = Codes.single(self.layout, bins)
         self.values = Values(self.codes, width)
         sizes = self.codes.offsets.diff().tolist()
@@ -143,6 +148,8 @@ class Diffusion(Neural):
 
     def objective(self, x: Tensor, held_out: Tensor, rng: torch.Generator):
         fields, where = len(self.layout), x.device
+        if self.told is not None:
+            return self._alone(x)
         rows, held = self.codes.encode(x, torch.int32), self.codes.encode(held_out[:HELD_OUT])
         each = max(HELD_OUT // len(held), 1)  # times that a held-out row is looked at, over all levels alike and always the same
         held, eps = held.repeat(each, 1), torch.randn(each * len(held), self.ends[-1], generator=rng).to(where)
@@ -192,6 +199,19 @@ class Diffusion(Neural):
             return -torch.cat([self._losses(c, s, e, self._tables()).sum(1) for c, s, e in parts]).view(each, -1).mean(0)
 
         return {"": loss}, score
+
+    def _alone(self, x: Tensor):
+        """The same where a row's loss may look at nothing but the row: noise rises evenly, and a field that is switched off is lent nothing."""
+        rows, fields = self.codes.encode(x, torch.int32), len(self.layout)
+        self.values.start(rows, self.told)
+        first = torch.linspace(1, 0, fields, device=x.device)
+
+        def loss(i: Tensor, done: float) -> Tensor:
+            t = torch.rand(len(i), 1, device=x.device)
+            noise = LOW + (HIGH - LOW) * ((1 + STAGGER) * t - STAGGER * first).clamp(0, 1)  # what _noise says as long as nothing was watched
+            return self._losses(rows[i].long(), noise, torch.randn(len(i), self.ends[-1], device=x.device), self._tables()).sum(1).mean()
+
+        return {"": loss}, None
 
     def drawer(self, known: Tensor, rng: torch.Generator):
         """Noise is taken away step by step, and each field's value then drawn from what the network says of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -10,11 +11,16 @@ class Exact:
 
     rest = 1.0
     rows = None
+    training = None
 
     def sd(self, share: float) -> float:
         return 0.0
 
     def counts(self, exact: Tensor, share: float) -> Tensor:
+        self.rest -= share
+        return exact
+
+    def sums(self, exact: Tensor, norm: float, share: float) -> Tensor:
         self.rest -= share
         return exact
 
@@ -25,6 +31,12 @@ class Exact:
     def choose(self, scores: Tensor, sensitivity: float, share: float) -> int:
         self.rest -= share
         return int(scores.argmax())
+
+    def batch(self, rows: int) -> Tensor:
+        return torch.arange(rows)
+
+    def step(self, total: Tensor, norm: float) -> Tensor:
+        return total
 
     def part(self, share: float, name: str) -> Exact:
         self.rest -= share

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from generators.arguments import number, whole
+from generators.base import Mechanism
 from generators.em import Climb, Grown, Mixture
 from generators.layout import Given, Layout
+from generators.noisy import mixture
 from generators.recipe import SCREEN, Recipe, joint, leaves_like, log_density, prepare, shape_of
 from generators.threads import single_thread
 
@@ -46,6 +48,7 @@ class GMM(nn.Module):
     """
 
     device = "cpu"
+    private = True  # can be learned through a mechanism
 
     def __init__(
         self, layout: Layout, components: int | None = None, numbers: str = "auto", bins: int | None = None,
@@ -62,11 +65,21 @@ class GMM(nn.Module):
         self.curve: list[dict] = []
 
     @torch.no_grad()
-    def fit(self, x: Tensor, held_out: Tensor, *, rng: torch.Generator, log: Callable[[str], None] = lambda line: None, checkpoint: Path | None = None) -> GMM:
+    def fit(
+        self, x: Tensor, held_out: Tensor, *, rng: torch.Generator, log: Callable[[str], None] = lambda line: None,
+        checkpoint: Path | None = None, mechanism: Mechanism | None = None,
+    ) -> GMM:  # fmt: skip
         """x (n, fields), held_out (m, fields). Tries the sizes and kinds of leaves asked for, keeps the best on held_out.
 
         checkpoint: not used, a fit takes seconds
+        mechanism: sees to it that no more is told of the rows than may be; then nothing is tried, and binned tables come from noisy sums
         """
+        if mechanism is not None:
+            with single_thread():
+                self.leaves, self.log_pi, note = mixture(self.layout, x, self.components, self.bins, mechanism, rng)
+            self.curve = [note]
+            log(f"gmm: {note['model']} from noisy sums of about {note['rows']} rows")
+            return self
         x, held_out = (rows[torch.randperm(len(rows), generator=rng)[:most]] for rows, most in ((x, MOST), (held_out, HELD_OUT)))
         seed = int(torch.randint(2**62, (1,), generator=rng))
         with single_thread():

@@ -53,9 +53,9 @@ class Values(nn.Module):
         sizes = [b - a for a, b in pairwise(self.offsets)]
         return list(zip(self._all(self.out, self.out_smooth).split(sizes), self.bias.split(sizes), strict=True))
 
-    def start(self, codes: Tensor) -> None:
-        """Predictions start as the margins of codes (n, fields)."""
-        counts = torch.bincount(codes.reshape(-1), minlength=len(self.bias) + 2)[: len(self.bias)].float()
+    def start(self, codes: Tensor, told: Tensor | None = None) -> None:
+        """Predictions start as the margins of codes (n, fields), or of what is told of those, (V,)."""
+        counts = told if told is not None else torch.bincount(codes.reshape(-1), minlength=len(self.bias) + 2)[: len(self.bias)].float()
         self.bias.data.copy_((counts + 0.5).log())
 
     def nats(self, hidden: Sequence[Tensor], within: Tensor, more: Mapping[int, Tensor] | None = None) -> Tensor:

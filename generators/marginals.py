@@ -53,6 +53,7 @@ class Marginals(nn.Module):
     """
 
     device = "cpu"
+    private = True  # can be learned through a mechanism
 
     def __init__(self, layout: Layout, bins: int | None = None, order: int = 3, cells: int = 400_000, rounds: int | None = None):
         super().__init__()

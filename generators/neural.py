@@ -5,16 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from generators.base import Mechanism
+from generators.descent import Descent, descend
 from generators.layout import Given, Layout
 from generators.streams import drawn, stream
 from generators.train import Plan, device, train
 
+COUNT = 0.1  # share of what may be told by counts that goes to the number of rows
 STEPS = 8  # that are tried to tell how long a training takes
 HELD_OUT = 4000  # held-out rows that are looked at, at most
 TABLE = 2**25  # numbers that are held for a batch of rows, about
@@ -33,9 +37,14 @@ class Neural(nn.Module):
         objective(x, held_out, rng) -> losses and score, as `train` takes them; x (n, fields), held_out (m, fields)
         drawer(known, rng) -> fill(codes, inside) -> how many rows can be as asked. It writes codes (n, fields) of the fields
                          that are not known, and may write where inside its bin each number is, inside (n, fields) in [0, 1]
+
+    With a `descent` it can be learned through a mechanism: then `told` are noisy counts (V,) of all codes, and the loss may look at the rows that it
+    is asked about and at nothing else; see descent.py.
     """
 
     unit = "Nats a row on held-out rows"  # of the score
+    descent: Descent | None = None
+    told: Tensor | None = None
     called: str | None = None  # as users choose it, where the class is called otherwise
     width: int | None = None
 
@@ -53,8 +62,15 @@ class Neural(nn.Module):
     def _plan(self, n: int) -> Plan:
         return replace(self.plan(n), **self.asked)
 
-    def fit(self, x: Tensor, held_out: Tensor, *, rng: torch.Generator, log: Callable[[str], None] = lambda line: None, checkpoint: Path | None = None):
-        """x (n, fields), held_out (m, fields). On a GPU where there is one; the model comes back to the CPU."""
+    def fit(
+        self, x: Tensor, held_out: Tensor, *, rng: torch.Generator, log: Callable[[str], None] = lambda line: None,
+        checkpoint: Path | None = None, mechanism: Mechanism | None = None,
+    ):  # fmt: skip
+        """x (n, fields), held_out (m, fields). On a GPU where there is one; the model comes back to the CPU.
+
+        mechanism: sees to it that no more is told of the rows than may be, of a family with a `descent`"""
+        if mechanism is not None:
+            return self._fit_under(mechanism, x, rng, log)
         n, where = len(x), device()
         sizes, self.device = self.sizes(n), where.type
         with stream(drawn(rng)):
@@ -68,6 +84,39 @@ class Neural(nn.Module):
         self.finish(rng)
         self.curve = [{"rows": n, "width": self.width, **sizes, "unit": self.unit, "held_out": history, "chosen": True}]
         return self
+
+    @property
+    def how(self) -> Descent:
+        """How it is trained through a mechanism."""
+        return replace(self.descent, **{k: v for k, v in self.asked.items() if k in ("passes", "rate")})
+
+    def _fit_under(self, ask: Mechanism, x: Tensor, rng: torch.Generator, log: Callable[[str], None]):
+        """How large it is and how it is trained follows from the noisy number of rows; predictions start as noisy margins."""
+        where, how = device(), self.how
+        about = max(int(ask.counts(torch.tensor([len(x)], dtype=torch.double), COUNT * ask.rest)[0]), 1)
+        self.dropout, self.device = 0.0, where.type
+        sizes = self.small(about)
+        with stream(drawn(rng)):
+            self.build(**sizes)
+            self.told = self._margins(ask, x)
+            self.to(where)
+            losses, _ = self.objective(x.to(where), x[:0].to(where), rng)
+            name = self.called or type(self).__name__.lower()
+            descend(self, losses[""], len(x), about, how, ask, log=lambda line: log(f"{name}: {line}"))
+        self.cpu()
+        self.finish(rng)
+        self.curve = [{"rows": about, "width": self.width, **sizes, "unit": self.unit, "held_out": [], "steps": how.steps, "chosen": True}]
+        return self
+
+    def _margins(self, ask: Mechanism, x: Tensor) -> Tensor:
+        """(V,): how many rows have each value of each field, as far as is told."""
+        codes, offsets, share = self.codes.encode(x), self.codes.offsets.tolist(), ask.rest / max(len(self.layout), 1)
+        held = [torch.bincount(codes[:, j].clamp_max(b) - a, minlength=b - a + 1)[: b - a].double() for j, (a, b) in enumerate(pairwise(offsets))]
+        return torch.cat([ask.counts(h, min(share, ask.rest)) for h in held]).clamp_min(0).float()
+
+    def small(self, n: int) -> dict:
+        """`sizes` where it is learned through a mechanism: each weight more is drowned in noise of its own."""
+        return self.sizes(n)
 
     def look(self, done: float) -> None:
         """Called after each round of the training, with the averaged weights and the share that is over."""

@@ -61,28 +61,32 @@ class Ordered(Neural):
     def sizes(self, n: int) -> dict:
         return {"width": self.width or (256 if n >= 5000 else 128), "bins": self.bins or self.bins_for(n)}
 
+    def small(self, n: int) -> dict:
+        return {"width": self.width or 64, "bins": self.bins or min(self.bins_for(n), 24)}
+
     def build(self, width: int, bins: int) -> None:
         self.codes = Codes.single(self.layout, bins)
         self.values, self.net = Values(self.codes, width), AnyOrder(len(self.layout), width, self.dropout)
 
     def objective(self, x: Tensor, held_out: Tensor, rng: torch.Generator):
         rows = self.codes.encode(x, torch.int32)
-        self.values.start(rows)
+        self.values.start(rows, self.told)
         loss = lambda i, done: self.nats(rows[i].long(), x[i], self.net.orders(len(i), self.ordered)).mean()  # noqa: E731
         return {"": loss}, lambda: self.log_prob(held_out)
 
     def fit(self, x: Tensor, held_out: Tensor, **how: Any):
         super().fit(x, held_out, **how)
-        self._settle(torch.cat([x[:, 0], held_out[:, 0]]))
+        k = self.layout.fields[0].classes
+        self._settle(torch.bincount(torch.cat([x[:, 0], held_out[:, 0]]).long(), minlength=k) if self.told is None else self.told[:k])
         return self
 
     @torch.no_grad()
-    def _settle(self, first: Tensor) -> None:
-        """A class that is drawn first, given nothing, is as frequent as it is in all rows. first (n,)."""
+    def _settle(self, counts: Tensor) -> None:
+        """A class that is drawn first, given nothing, is as frequent as it is in all rows. counts (classes,)."""
         k = self.layout.fields[0].classes
         if k:
             logits = F.linear(self.net.first(0), *self.values.heads()[0])
-            self.values.bias[:k] += (torch.bincount(first.long(), minlength=k) + 0.5).log() - logits
+            self.values.bias[:k] += (counts + 0.5).log() - logits
 
     @torch.no_grad()
     def log_prob(self, x: Tensor, sees: Tensor | None = None) -> Tensor:

@@ -31,6 +31,7 @@ FEW = 2000  # and twice that where there are no more subjects than this
 TRIED = 200  # rows that are drawn to see whether a request can be met
 PIXELS = 2**26  # of the images of a part, at most
 ROWS, ENCODING = 0.01, 0.15  # shares of what may be told that go to the number of rows, and to the values of columns
+FEWER = 5  # times these, where a training takes most of it
 FORMAT = 4
 ENCODERS = {encoder.modality: encoder for encoder in (TableEncoder, SeriesEncoder, ImageEncoder)}
 
@@ -86,9 +87,9 @@ class Synthesizer:
         all after him get."""
         private(kind_of(data.schema), self.family)
         data, rng = some_of_each(data, mechanism.rows).open(), torch.Generator().manual_seed(int.from_bytes(os.urandom(7)))
-        self.rows = max(int(mechanism.part(ROWS, "the number of rows").counts(torch.tensor([len(data)], dtype=torch.double), 1.0)), 1)
-        encoding = mechanism.part(ENCODING, "the values of each column")
-        self.encoder = TableEncoder(self.rare_below).fit(data, rng=rng, mechanism=encoding)
+        counting, encoding = (ROWS, ENCODING) if mechanism.training is None else (FEWER * ROWS, FEWER * ENCODING)
+        self.rows = max(int(mechanism.part(counting, "the number of rows").counts(torch.tensor([len(data)], dtype=torch.double), 1.0)), 1)
+        self.encoder = TableEncoder(self.rare_below).fit(data, rng=rng, mechanism=mechanism.part(encoding, "the values of each column"))
         self.generator = build(self.family, self.encoder.layout, self.arguments)
         x = self.encoder.encode(data, rng=rng)
         self.generator.fit(x, x[:0], rng=rng, log=log, mechanism=mechanism.part(mechanism.rest, "what they have to do with each other"))

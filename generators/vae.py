@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from generators.arguments import number, whole
 from generators.codes import Codes
+from generators.descent import Descent
 from generators.heads import Values, spread
 from generators.layout import Layout
 from generators.nets import Residual, log_mixture
@@ -41,8 +42,8 @@ class VAE(Neural):
     """layout: what a row is.
 
     latent:  numbers in z
-    width, depth: hidden units, and residual blocks, of the encoder, the decoder and the prior
-    modes:   Gaussians in the prior
+    width, depth: hidden units, 256 unless said, and residual blocks, of the encoder, the decoder and the prior
+    modes:   Gaussians in the prior, 64 unless said
     beta:    weight of the divergence of q from the prior
     bins:    bins of a number, of equal probability, at most; None: one for 20 rows, 16 to 128
     dropout: share of hidden units that are left out while training
@@ -51,9 +52,10 @@ class VAE(Neural):
     """
 
     unit = "Nats a row on held-out rows, at least"
+    descent = Descent()
 
     def __init__(
-        self, layout: Layout, latent: int = 16, width: int = 256, depth: int = 1, modes: int = 64, beta: float = 0.8, bins: int | None = None,
+        self, layout: Layout, latent: int = 16, width: int | None = None, depth: int = 1, modes: int | None = None, beta: float = 0.8, bins: int | None = None,
         dropout: float = 0.0, given: float = 0.15, **asked: Any,
     ):  # fmt: skip
         super().__init__(layout, asked)
@@ -66,20 +68,23 @@ class VAE(Neural):
         return Plan(passes=25 * max(30_000 / max(n, 1), 1) ** 0.25, batch=min(max(n // 50, 32), 256), rate=5e-3, decay=0.1)
 
     def sizes(self, n: int) -> dict:
-        return {"bins": self.bins or min(max(n // 20, 16), 128)}
+        return {"width": self.width or 256, "modes": self.modes or 64, "bins": self.bins or min(max(n // 20, 16), 128)}
 
-    def build(self, bins: int) -> None:
-        width = self.width
+    def small(self, n: int) -> dict:
+        return {"width": self.width or 64, "modes": self.modes or 8, "bins": self.bins or 24}
+
+    def build(self, width: int, modes: int, bins: int) -> None:
+        self.parts = modes
         self.codes = Codes.single(self.layout, bins)
         self.values = Values(self.codes, width)
         self.place = nn.Parameter(torch.randn(len(self.layout), width) * 0.1)
         self.encoder, self.decoder, self.asked_for = (Residual(width, self.depth, self.dropout) for _ in range(3))
         self.code, self.back = nn.Linear(width, 2 * self.latent), nn.Linear(self.latent, width)
-        self.prior = nn.Linear(width, self.modes * (2 * self.latent + 1))
+        self.prior = nn.Linear(width, modes * (2 * self.latent + 1))
         self.start = nn.Parameter(torch.zeros(width))  # what the prior sees when nothing is given
         nn.init.normal_(self.prior.bias)
         with torch.no_grad():
-            weight, mean, scale = self.prior.bias.split([self.modes, self.modes * self.latent, self.modes * self.latent])
+            weight, mean, scale = self.prior.bias.split([modes, modes * self.latent, modes * self.latent])
             weight.zero_(), mean.mul_(0.5), scale.zero_()
 
     def _posterior(self, codes: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,9 +96,9 @@ class VAE(Neural):
     def _prior(self, codes: Tensor, seen: Tensor, vectors: Tensor) -> Mixture:
         """p(z | fields seen). codes, seen (n, fields), seen of 0 and 1."""
         h = ((F.embedding(codes, vectors) + self.place) * seen[:, :, None]).sum(1) / math.sqrt(len(self.layout))
-        numbers = self.modes * self.latent
-        weight, mean, scale = self.prior(self.asked_for(h + self.start)).split([self.modes, numbers, numbers], 1)
-        shape = (-1, self.modes, self.latent)
+        numbers = self.parts * self.latent
+        weight, mean, scale = self.prior(self.asked_for(h + self.start)).split([self.parts, numbers, numbers], 1)
+        shape = (-1, self.parts, self.latent)
         return weight.log_softmax(1), mean.reshape(shape), scale.reshape(shape).clamp(-7, 3)
 
     def _bound(self, codes: Tensor, seen: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,7 +115,7 @@ class VAE(Neural):
     def objective(self, x: Tensor, held_out: Tensor, rng: torch.Generator):
         rows, held, density = self.codes.encode(x, torch.int32), self.codes.encode(held_out), self.codes.log_density(held_out)
         noise, none = torch.randn(len(held), self.latent, generator=rng).to(x.device), x[:0]
-        self.values.start(rows)
+        self.values.start(rows, self.told)
 
         def loss(i: Tensor, done: float) -> Tensor:
             seen = torch.rand(round(self.given * len(i)), len(self.layout), device=x.device)

@@ -177,14 +177,23 @@ def _arguments(family: str, given: dict, where: str, nothing: Any) -> dict:
     return found
 
 
+def training_of(entry: Entry) -> Any:
+    """How the entry's model is trained under differential privacy, if it is by steps: a generators.descent.Descent, or None."""
+    from generators.building import descent_of
+
+    return descent_of(entry.family, _nothing(entry.source), entry.arguments)
+
+
 def _private(found: dict, where: str, nothing: Any) -> None:
     """Raises DataError for what does not go together with differential privacy."""
-    from generators.building import private
+    from generators.building import descent_of, private
 
     try:
         private(type(nothing), found["family"])
     except DataError as problem:
         raise DataError(f"{where}.{problem}") from None
+    if (rows := found["promise"].rows) > 1 and descent_of(found["family"], nothing, found["arguments"]):
+        raise DataError(f"{where}.privacy.rows: found {rows}, expected 1: {found['family']} is trained by steps, which know rows, and not whose they are")
     for metric in found.get("gates", {}):
         if metric.startswith("privacy."):
             raise DataError(

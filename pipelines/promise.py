@@ -10,10 +10,12 @@ from generators.data import DataError
 from pipelines.sheet import mapping, number, text
 
 if TYPE_CHECKING:
+    from generators.descent import Descent
     from privacy.mechanism import Private
 
 LARGEST = 10.0  # epsilon beyond which next to nothing is promised
 TENFOLD = 10  # times a run's delta is a budget's, unless it says so itself
+COUNTED = 0.2  # share of what counts alone could tell that they get beside a training
 VALUES = 0.1  # share of delta that goes to values which nobody knew beforehand
 
 
@@ -28,19 +30,24 @@ class Promise:
     delta: float
     rows: int = 1
 
-    def mechanism(self) -> Private:
-        """What may be told in all, not yet shared out."""
-        from privacy.accounting import rho_of
+    def mechanism(self, training: Descent | None = None) -> Private:
+        """What may be told in all, not yet shared out. training: of the model, if it is trained by steps; counts then take COUNTED of all."""
+        from privacy.accounting import Steps, noise_of, rho_of
         from privacy.mechanism import Private
 
-        return Private(rho_of(self.epsilon, (1 - VALUES) * self.delta), self.rows, VALUES * self.delta)
+        curve, values = (1 - VALUES) * self.delta, VALUES * self.delta
+        rho = rho_of(self.epsilon, curve)
+        if training is None:
+            return Private(rho, self.rows, values)
+        noise = noise_of(self.epsilon, curve, COUNTED * rho, training.chance, training.steps)
+        return Private(COUNTED * rho, self.rows, values, Steps(noise, training.chance, training.steps))
 
     def kept(self, mechanism: Private) -> dict[str, Any]:
         """How it was kept, for report and manifest."""
         return {
             "epsilon": self.epsilon, "delta": self.delta, "rows_of_a_subject": self.rows, "neighbours": "one subject more, or one less",
             "accountant": "Renyi differential privacy (Opacus)", "rho": mechanism.rho, "delta_of_unknown_values": mechanism.delta,
-            "shares": dict(mechanism.answers),
+            "shares": dict(mechanism.answers), "training": mechanism.training and mechanism.training._asdict(),
             "reproducible": False, "why": "the noise comes from the operating system, and no seed controls it: who could draw it again could take it away",
             "decided_by": "subjects who were held out, of whom nothing was learned",
         }  # fmt: skip

@@ -22,7 +22,8 @@ def charge(run: Run, mechanism: Private, rows: int, at: str) -> None:
     entry, mark = run.entry, run.folder / OPEN
     if not mark.is_file():
         replace(mark, os.urandom(8).hex())
-    record = Record(entry.people, FIT, f"{entry.name} {mark.read_text()}", at, rows, private=True, rho=mechanism.rho, delta=mechanism.delta)
+    steps = (tuple(mechanism.training),) if mechanism.training else ()
+    record = Record(entry.people, FIT, f"{entry.name} {mark.read_text()}", at, rows, private=True, rho=mechanism.rho, delta=mechanism.delta, steps=steps)
     try:
         ledger(entry.root).enter(record, lambda records: refusal(records, entry.budget))
     except BaseException:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from generators.data import DataError, Table
 from generators.synthesizer import Synthesizer
 from pipelines import asked, gates, pictures, publish, sources, spending
+from pipelines.config import training_of
 from pipelines.house import Run, code, digest, hash_of, hidden, open_run, read_table, version_of, write_table
 from pipelines.progress import each, log, training
 from validation.score import Score
@@ -97,7 +98,7 @@ def fit(run: Run) -> dict:
         log.info("%s: fitted before, for version %s", entry.family, before)
     else:
         start, train = time.monotonic(), read_table(run.real / "train.arrow")
-        mechanism = entry.promise and entry.promise.mechanism()
+        mechanism = entry.promise and entry.promise.mechanism(training_of(entry))
         if mechanism:
             spending.charge(run, mechanism, len(train), publish.now())
         model = Synthesizer(entry.family, rare_below=entry.rare_below, seed=entry.seed, **entry.arguments)

@@ -20,6 +20,7 @@ import numpy as np
 from generators.data import DataError
 
 ORDERS = [1 + x / 20 for x in range(1, 200)] + [float(x) for x in range(11, 64)] + [float(round(64 * 1.15**x)) for x in range(34)]
+CLOSE_NOISE = 1e-3  # by which share of itself a noise is found
 CLOSE = 1e-6  # by which share of itself a rho is found
 
 
@@ -46,6 +47,19 @@ def epsilon_of(delta: float, rho: float = 0.0, steps: Sequence[Steps] = ()) -> f
         warnings.simplefilter("ignore")  # that the best order is the first or the last: what it says holds all the same
         told = np.isfinite(curve)  # of the largest orders too much for a floating-point number
         return max(float(rdp.get_privacy_spent(orders=np.array(ORDERS)[told], rdp=curve[told], delta=delta)[0]), 0.0)
+
+
+def noise_of(epsilon: float, delta: float, rho: float, rate: float, count: int) -> float:
+    """The least noise with which so many steps and rho together keep (epsilon, delta). Raises DataError where rho alone is too much."""
+    if epsilon_of(delta, rho) >= epsilon:
+        raise DataError(f"epsilon: found {epsilon}, of which all is spent before the first step, expected more")
+    low, high = 0.0, 1.0
+    while epsilon_of(delta, rho, [Steps(high, rate, count)]) > epsilon:
+        low, high = high, 2 * high
+    while high - low > CLOSE_NOISE * high:
+        middle = (low + high) / 2
+        low, high = (low, middle) if epsilon_of(delta, rho, [Steps(middle, rate, count)]) <= epsilon else (middle, high)
+    return high
 
 
 def rho_of(epsilon: float, delta: float) -> float:

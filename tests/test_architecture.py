@@ -35,6 +35,8 @@ RANK = {
     "leaves": 1.5,
     "tree": 1.7,
     "recipe": 1.8,
+    "descent": 1.8,
+    "noisy": 1.7,
     "em": 2,
     "train": 2,
     "neural": 2.5,
