@@ -21,10 +21,12 @@ import pandas as pd
 Fitted = Callable[[int], pd.DataFrame]  # draws so many rows
 
 
-def likeness(family: str, train: Path, seed: int) -> Fitted:
-    from pipelines import Synthesizer, read
+def likeness(family: str, train: Path, seed: int, epsilon: float | None = None, delta: float | None = None) -> Fitted:
+    """With (epsilon, delta) under differential privacy: kinds are those found here, and nothing else is declared."""
+    from pipelines import Synthesizer, mechanism, read
 
-    model = Synthesizer(family, seed=seed).fit(read(str(train)))
+    model = Synthesizer(family, seed=seed)
+    model.fit(read(str(train)), mechanism=mechanism(model, epsilon, delta) if epsilon else None)
     return lambda rows: model.sample(rows).values.to_pandas()
 
 
@@ -61,11 +63,13 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--rows", type=int, required=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epsilon", type=float)
+    parser.add_argument("--delta", type=float, default=1e-6)
     asked = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parents[1]))
     how, package = (sdv, "sdv") if asked.name.startswith("sdv") else (mostlyai, "mostlyai-engine") if asked.name == "mostlyai-engine" else (likeness, "torch")
     start = time.monotonic()
-    draw = how(asked.name, asked.train, asked.seed)
+    draw = how(asked.name, asked.train, asked.seed, **({"epsilon": asked.epsilon, "delta": asked.delta} if asked.epsilon else {}))
     fitted = time.monotonic()
     rows = draw(asked.rows)
     drawn = time.monotonic()

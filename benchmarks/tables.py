@@ -72,12 +72,12 @@ def python_of(name: str) -> str:
     return str(python)
 
 
-def contend(name: str, train: pd.DataFrame, holdout: pd.DataFrame, target: str, seed: int, keep: Path | None) -> dict[str, float]:
-    """All figures of one contender, and its seconds; raises RuntimeError where it failed. keep: a folder for what it drew."""
+def contend(name: str, train: pd.DataFrame, holdout: pd.DataFrame, target: str, seed: int, keep: Path | None, *more: str) -> dict[str, float]:
+    """All figures of one contender, and its seconds; raises RuntimeError where it failed. keep: a folder for what it drew; more: that it is told"""
     with tempfile.TemporaryDirectory() as folder:
         real, made = Path(folder, "train.parquet"), (keep or Path(folder)) / f"{name}.parquet"
         train.to_parquet(real)
-        command = [python_of(name), str(HERE / "contender.py"), name, str(real), str(made), "--rows", str(len(train)), "--seed", str(seed)]
+        command = [python_of(name), str(HERE / "contender.py"), name, str(real), str(made), "--rows", str(len(train)), "--seed", str(seed), *more]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST, cwd=folder)
         except subprocess.TimeoutExpired:

@@ -72,6 +72,8 @@ def descend(
         done = step / how.steps
         total = torch.zeros(sum(sizes), device=where)
         for rows in ask.batch(n).to(where).split(TOGETHER):
+            if not len(rows):
+                break
             now = {k: p.detach() for k, p in weights.items()}
             g = torch.cat([v.flatten(1) for v in single(now, rows, done).values()], 1).nan_to_num(0.0, 0.0, 0.0)  # (m, weights)
             total += (how.norm / g.norm(dim=1).clamp_min(how.norm)) @ g

@@ -76,17 +76,15 @@ class Ordered(Neural):
 
     def fit(self, x: Tensor, held_out: Tensor, **how: Any):
         super().fit(x, held_out, **how)
-        k = self.layout.fields[0].classes
-        self._settle(torch.bincount(torch.cat([x[:, 0], held_out[:, 0]]).long(), minlength=k) if self.told is None else self.told[:k])
+        if k := self.layout.fields[0].classes:
+            self._settle(torch.bincount(torch.cat([x[:, 0], held_out[:, 0]]).long(), minlength=k) if self.told is None else self.told[:k])
         return self
 
     @torch.no_grad()
     def _settle(self, counts: Tensor) -> None:
         """A class that is drawn first, given nothing, is as frequent as it is in all rows. counts (classes,)."""
-        k = self.layout.fields[0].classes
-        if k:
-            logits = F.linear(self.net.first(0), *self.values.heads()[0])
-            self.values.bias[:k] += (counts + 0.5).log() - logits
+        logits = F.linear(self.net.first(0), *self.values.heads()[0])
+        self.values.bias[: len(counts)] += (counts + 0.5).log() - logits
 
     @torch.no_grad()
     def log_prob(self, x: Tensor, sees: Tensor | None = None) -> Tensor:

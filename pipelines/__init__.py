@@ -1,6 +1,6 @@
 """Sources, flows, publishing, the report and the command line.
 
-In a notebook: `from pipelines import read, Synthesizer`.
+In a notebook: `from pipelines import read, Synthesizer`, and `mechanism` for differential privacy.
 """
 
 from __future__ import annotations
@@ -52,4 +52,8 @@ def __getattr__(name: str):
         from generators.synthesizer import Synthesizer
 
         return Synthesizer
+    if name == "mechanism":
+        from pipelines.promise import mechanism
+
+        return mechanism
     raise AttributeError(f"module 'pipelines' has no attribute {name!r}")

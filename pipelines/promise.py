@@ -11,6 +11,7 @@ from pipelines.sheet import mapping, number, text
 
 if TYPE_CHECKING:
     from generators.descent import Descent
+    from generators.synthesizer import Synthesizer
     from privacy.mechanism import Private
 
 LARGEST = 10.0  # epsilon beyond which next to nothing is promised
@@ -59,6 +60,22 @@ class Budget:
 
     epsilon: float
     delta: float
+
+
+def mechanism(model: Synthesizer, epsilon: float, delta: float, rows: int = 1) -> Private:
+    """What a model of tables is fitted through to keep (epsilon, delta), in a notebook: `model.fit(table, mechanism=mechanism(model, 1, 1e-6))`.
+
+    rows: of one subject, at most. It is spent by one fit. Kinds of columns, and what is declared of them, are to be known without the data.
+    Raises DataError for what cannot be promised, or a family that cannot keep it."""
+    from generators.building import descent_of, private
+    from generators.layout import Layout
+
+    privacy({"epsilon": epsilon, "delta": delta, "rows": rows}, "mechanism")
+    private(Layout, model.family)
+    training = descent_of(model.family, Layout(()), model.arguments)
+    if training and rows > 1:
+        raise DataError(f"mechanism: rows: found {rows}, expected 1: {model.family} is trained by steps, which know rows, and not whose they are")
+    return Promise(epsilon, delta, rows).mechanism(training)
 
 
 def privacy(raw: Any, where: str) -> dict[str, Any]:
