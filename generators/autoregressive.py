@@ -26,7 +26,7 @@ from generators.ordered import Ordered
 class Autoregressive(Ordered):
     """Arguments: see Ordered."""
 
-    descent = Descent()
+    descent = Descent(passes=8, rate=0.01)
 
     def bins_for(self, n: int) -> int:
         return min(max(n // 20, 16), 128)

@@ -31,7 +31,7 @@ LINES = 20  # that are said of a training
 class Descent:
     """passes: over the rows, on average; chance: of a row to be in a batch; norm: to which a row's gradient is cut; rate: of Adam"""
 
-    passes: float = 30.0
+    passes: float = 10.0
     chance: float = 0.02
     norm: float = 1.0
     rate: float = 5e-3

@@ -12,10 +12,12 @@ The use of confidence or fiducial limits illustrated in the case of the binomial
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
-from scipy.stats import beta
+from scipy.stats import beta, binomtest, chi2
+from torch import Tensor
 
 
 def lower_bound(present: np.ndarray, absent: np.ndarray, delta: float, confidence: float = 0.95) -> float:
@@ -42,3 +44,23 @@ def _epsilon(right: tuple[int, int], wrong: tuple[int, int], delta: float, confi
     least = float(beta.ppf(tail, hits, of - hits + 1)) if hits else 0.0
     most = float(beta.ppf(1 - tail, alarms + 1, among - alarms)) if alarms < among else 1.0
     return math.log((least - delta) / most) if least > delta else -math.inf
+
+
+def by_chance(batches: Sequence[Tensor], rows: int, rate: float) -> float:
+    """How likely batches like these are where every row comes into each with the same chance, whatever else does; p values of three tests, Bonferroni.
+
+    That is what accounting takes for granted: sizes are binomial, how often a row comes is, and a row that was in a batch is in the next one as often
+    as any other. Shuffled batches are all of one size, and of two neighbouring ones no row is in both.
+    """
+    there = np.zeros((len(batches), rows))
+    for step, batch in enumerate(batches):
+        there[step, np.asarray(batch)] = 1
+    spread = [_spread(there.sum(axis), of, rate) for axis, of in ((1, rows), (0, len(batches)))]
+    again, chances = (there[1:] * there[:-1]).sum(), (len(batches) - 1) * rows
+    return min(3 * min(*spread, float(binomtest(int(again), chances, rate**2).pvalue)), 1.0)
+
+
+def _spread(found: np.ndarray, of: int, rate: float) -> float:
+    """p of counts that are binomial, by their variance about what is expected, two-sided."""
+    statistic = float((((found - of * rate) ** 2) / (of * rate * (1 - rate))).sum())
+    return 2 * min(float(chi2.sf(statistic, len(found))), float(chi2.cdf(statistic, len(found))))

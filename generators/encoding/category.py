@@ -14,7 +14,7 @@ import torch
 from generators.base import Mechanism
 from generators.data import Column, DataError
 from generators.encoding.quantiles import subjects_in
-from generators.encoding.told import there
+from generators.encoding.told import THERE, there
 from generators.exact import Exact
 from generators.layout import Field
 
@@ -49,7 +49,7 @@ class Category:
             codes, distinct = _sorted(codes, distinct)
         present = codes >= 0
         people = torch.from_numpy(subjects_in(codes[present], subjects[present], len(distinct)))
-        self.missing = there(ask, int((codes == MISSING).sum()))
+        self.missing = there(ask, int((codes == MISSING).sum()), THERE)
         if noisy and known:
             held, keep = ask.counts(people, ask.rest).clamp_min(1).numpy(), np.arange(len(distinct))
         else:

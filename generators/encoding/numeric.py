@@ -61,7 +61,7 @@ class Numeric:
     def _told(self, values: pa.ChunkedArray, subjects: np.ndarray, ask: Mechanism) -> Numeric:
         """The same from noisy counts."""
         self.noisy = True
-        missing = told.there(ask, values.null_count)
+        missing = told.there(ask, values.null_count, told.THERE)
         self.scale = told.scale(values, ask.part(FINENESS, "how finely it is written"))
         (x, null), whole = self.scale.to_number(values), bool(self.scale.step)
         low, high = self._limits()

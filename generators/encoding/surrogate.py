@@ -19,7 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from generators.base import Mechanism
 from generators.data import Column, DataError
+from generators.encoding.told import there
 from generators.layout import Field
 
 POOL = 3000
@@ -147,9 +149,12 @@ class Surrogate:
         self.template: Template | None = None
         self.pool: list[str] = []
 
-    def fit(self, values: pa.ChunkedArray, rng: np.random.Generator, avoid: Sequence[pa.Array] = (), *, blind: bool = False) -> Surrogate:
-        """values: of which the look and the nulls are taken; avoid: more real values that must not come out; blind: neither is looked at."""
-        self.missing, real = blind or bool(values.null_count), set()
+    def fit(self, values: pa.ChunkedArray, rng: np.random.Generator, avoid: Sequence[pa.Array] = (), ask: Mechanism | None = None) -> Surrogate:
+        """values: of which the look and the nulls are taken; avoid: more real values that must not come out.
+
+        ask: a mechanism with noise is asked whether there are nulls, and nothing else of either is looked at"""
+        blind, real = ask is not None and ask.sd(1.0) > 0, set()
+        self.missing = there(ask, values.null_count) if blind else bool(values.null_count)
         if not blind:
             real = {str(v) for v in pc.unique(pa.chunked_array([*values.chunks, *avoid], values.type)).to_pylist() if v is not None}
         number = pa.types.is_integer(self.plain) or pa.types.is_floating(self.plain) or pa.types.is_decimal(self.plain)

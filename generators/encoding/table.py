@@ -24,6 +24,7 @@ KINDS = {
     "category": Category, "boolean": Category,
     "id": Surrogate, "pii": Surrogate, "text": Surrogate,
 }  # fmt: skip
+INVENTED = 0.1  # of what may be told of a column that is learned goes to one that is not, of which only nulls are
 
 
 class TableEncoder:
@@ -42,12 +43,13 @@ class TableEncoder:
         mechanism: what alone may tell something of the data, the same of every column; that ids and personal data are others is then chance."""
         self._prepare(data.schema)
         stream, subjects, ask = numpy_stream(rng), data.subjects if subjects is None else subjects, mechanism or Exact()
-        learned, blind = [n for n, c in self.columns.items() if not isinstance(c, Surrogate)], ask.sd(1.0) > 0
+        weights = {name: INVENTED if isinstance(column, Surrogate) else 1.0 for name, column in self.columns.items()}
         for name, column in self.columns.items():
-            if name in learned:
-                column.fit(data.column(name), subjects, ask.part(1 / len(learned), f"column {name}"))
+            own = ask.part(weights[name] / sum(weights.values()), f"column {name}")
+            if isinstance(column, Surrogate):
+                column.fit(data.column(name), stream, [] if avoid is None else avoid.column(name).chunks, own)
             else:
-                column.fit(data.column(name), stream, [] if avoid is None else avoid.column(name).chunks, blind=blind)
+                column.fit(data.column(name), subjects, own)
         self._lay_out()
         return self
 

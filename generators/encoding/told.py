@@ -28,9 +28,9 @@ GROUPS = 256  # a cell with no more than this part of all is not divided
 POWERS = np.arange(-40.0, 63.0)  # of two, where cells begin
 
 
-def there(ask: Mechanism, people: int) -> bool:
+def there(ask: Mechanism, people: int, share: float = 1.0) -> bool:
     """Whether there is anybody of a kind, as far as noise lets one tell."""
-    return bool(ask.counts(torch.tensor([people], dtype=torch.double), THERE)[0] > LIKELY * ask.sd(THERE))
+    return bool(ask.counts(torch.tensor([people], dtype=torch.double), share)[0] > LIKELY * ask.sd(share))
 
 
 def scale(values: pa.ChunkedArray, ask: Mechanism) -> Scale:
