@@ -5,9 +5,10 @@ advantage 2 AUC - 1 (0 = chance, 1 = every member is found), and its true-positi
 Reference rows are the other half of the holdout, then the halves change places. Rows that equal a reference row are
 left out: they are nobody's own.
 
-value = the larger of: the strongest attack's advantage less the mean by which the largest of several bootstrapped
+value = the largest of: the strongest attack's advantage less the mean by which the largest of several bootstrapped
 advantages exceeds its own (otherwise several attacks would always find something); and the advantage that is certain
-(97.5 % for all attacks together) among the exposed, the tenth of candidates farthest from all reference rows.
+(97.5 % for all attacks together) among the exposed, the tenth of candidates farthest from all reference rows; and what the
+ensemble surely finds (by 3.3 standard errors) among those who share a value of a column.
 An attack has power if it finds a verbatim copy of the training table: AUC > 0.9. Three with power are needed.
 "Membership inference attacks from first principles", Carlini, Chien, Nasr, Song, Terzis and Tramèr, 2022,
 https://arxiv.org/abs/2112.03570; "Achilles' Heels: vulnerable record identification in synthetic data publishing", Meeus,
@@ -19,9 +20,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import rankdata
 
 from generators.data import Table
 from privacy.membership_attacks import ATTACKS, NEIGHBOURS, look
+from privacy.membership_learned import LEARNED, View
 from privacy.nearness import nearest
 from privacy.rates import wilson
 from validation.features import Features
@@ -29,6 +32,10 @@ from validation.resampling import LEAST, auc, count, interval, looked_at, sample
 from validation.score import Score
 
 MOST, DRAWS, NEEDED, POWER = 2_000, 200, 3, 0.9
+ENSEMBLE = "ensemble"
+NAMES = (*ATTACKS, *LEARNED, ENSEMBLE)
+RATES = (0.01, 0.001)  # of false alarms at which members are counted
+GROUP, GROUPS, SURELY = 25, 8, 3.3  # members and strangers that a subgroup has, values of a column that are looked at, and standard errors that make it certain
 ROWS = 200_000  # of a table that is larger, so many rows are looked at
 SUBJECTS = 2 * LEAST  # on each side, at least
 
@@ -40,6 +47,7 @@ class Fold(NamedTuple):
     member: np.ndarray  # (subjects,) bool
     exposed: np.ndarray  # (subjects,) bool
     control: dict[str, np.ndarray]  # attack -> (subjects,): the same for a verbatim copy of train; empty where not asked
+    groups: dict[str, np.ndarray]  # column -> (subjects,): the level of each subject's first row
 
 
 def mean_by(subjects: np.ndarray, values: np.ndarray, own: np.ndarray) -> np.ndarray:
@@ -49,35 +57,49 @@ def mean_by(subjects: np.ndarray, values: np.ndarray, own: np.ndarray) -> np.nda
         return np.bincount(subjects[own], values[own], size) / np.bincount(subjects[own], minlength=size)
 
 
-def attack(members: Table, strangers: Table, reference: Table, synthetic: np.ndarray, copy: np.ndarray | None, features: Features) -> Fold:
+def attack(members: Table, strangers: Table, reference: View, synthetic: View, copy: View | None, features: Features) -> Fold:
     """Run every attack on the candidates of one fold; with `copy` also against that table in place of the synthetic one."""
-    x = np.vstack([features.space(members), features.space(strangers)])
-    rows = features.space(reference)
+    x = View(*(np.concatenate(parts) for parts in zip(*(View.of(t, features) for t in (members, strangers)), strict=True)))
     subjects = np.concatenate([members.subjects, strangers.subjects + count(members)])
-    near = nearest(x, rows, NEIGHBOURS)
+    near = nearest(x.space, reference.space, NEIGHBOURS)
     own = near[0][:, 0] > 0
     kept = np.bincount(subjects, own) > 0
     width = float(np.quantile(near[0][own, 0], 0.02)) if own.any() else 1.0
-    told = []
-    for other in (synthetic, copy):
-        seen = look(x, near, other, rows, width) if other is not None else None
-        told.append({n: mean_by(subjects, f(seen), own)[kept] for n, f in ATTACKS.items()} if seen else {})
+    told: list[dict[str, np.ndarray]] = [{}, {}]
+    for found, other in zip(told, (synthetic, copy), strict=True):
+        if other is not None:
+            seen = look(x.space, near, other.space, reference.space, width)
+            each = {n: f(seen) for n, f in ATTACKS.items()} | {n: f(x, other, reference) for n, f in LEARNED.items()}
+            found |= {n: mean_by(subjects, values, own)[kept] for n, values in each.items()}
     member = (np.arange(len(kept)) < count(members))[kept]
     alone = mean_by(subjects, near[0][:, 0], own)[kept]
     tenth = max(0.1, min(1.0, LEAST / max(1, (~member).sum())))
     exposed = alone >= np.quantile(alone, 1 - tenth) if len(alone) else np.zeros(0, bool)
-    return Fold(told[0], member, exposed, told[1])
+    first = np.unique(subjects, return_index=True)[1][kept]
+    return Fold(told[0], member, exposed, told[1], dict(zip((*features.numeric, *features.category), x.levels[first].T, strict=False)))
 
 
 def folds(train: Table, holdout: Table, synthetic: Table, features: Features, rng: np.random.Generator, control: bool) -> list[Fold]:
     """Both folds; the positive control is run in the first."""
     halves, chosen = split(holdout, 2, rng), split(sample(train, 2 * MOST, rng), 2, rng)
-    rows, copy = features.space(synthetic), features.space(train) if control else None
+    rows, copy = View.of(synthetic, features), View.of(train, features) if control else None
     out = []
     for i, (strangers, reference) in enumerate((halves, halves[::-1])):
         few = sample(chosen[i], MOST // 2, rng), sample(strangers, MOST // 2, rng)
-        out.append(attack(*few, reference, rows, copy if i == 0 else None, features))
+        out.append(attack(*few, View.of(reference, features), rows, copy if i == 0 else None, features))
     return out
+
+
+def together(parts: list[Fold], powers: dict[str, float]) -> list[Fold]:
+    """The same with the attacks' ensemble: ranks of candidates, weighed by how much each attack finds of a verbatim copy.
+
+    No attack is the best everywhere, and this one never far from it: "Synth-MIA" (see membership_learned.py)."""
+    weight = {n: max(2 * p - 1, 0.0) ** 4 for n, p in powers.items()}
+
+    def joined(scores: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return scores | {ENSEMBLE: sum(weight[n] * rankdata(v) / max(len(v), 1) for n, v in scores.items())} if scores else scores
+
+    return [f._replace(scores=joined(f.scores), control=joined(f.control)) for f in parts]
 
 
 def advantages(parts: list[Fold], names: list[str], exposed: bool, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -106,21 +128,48 @@ def strongest(parts: list[Fold], names: list[str], rng: np.random.Generator) -> 
     return {"value": value, "low": low, "high": high, "certain": certain, "bias": bias, "attack": names[int(point.argmax())], "each": each}
 
 
-def accused(parts: list[Fold], name: str) -> dict | None:
-    """The true-positive rate at a false-positive rate of 1 %, and its interval; None below 100 strangers a fold."""
-    if min((~f.member).sum() for f in parts) < 100:
+def accused(parts: list[Fold], name: str, alarms: float) -> dict | None:
+    """The true-positive rate at this rate of false alarms, and its interval; None where a fold has too few strangers to tell."""
+    if min((~f.member).sum() for f in parts) < 1 / alarms:
         return None
-    bars = [np.quantile(f.scores[name][~f.member], 0.99, method="higher") for f in parts]
+    bars = [np.quantile(f.scores[name][~f.member], 1 - alarms, method="higher") for f in parts]
     hits = sum(int((f.scores[name][f.member] > bar).sum()) for f, bar in zip(parts, bars, strict=True))
     members = sum(int(f.member.sum()) for f in parts)
-    return {"value": hits / members, "interval": list(wilson(hits, members)), "chance": 0.01}
+    return {"value": hits / members, "interval": list(wilson(hits, members)), "chance": alarms}
+
+
+def subgroups(parts: list[Fold], name: str) -> dict:
+    """Of each column the value among whose holders an attack finds members best: {column: {auc, error, members}}; nothing names the value.
+
+    Standard errors by Hanley and McNeil: "The meaning and use of the area under a ROC curve", 1982, https://doi.org/10.1148/radiology.143.1.7063747"""
+    out = {}
+    for column in parts[0].groups:
+        found = []
+        for value in range(GROUPS + 2):
+            sides = [(f.scores[name][g], f.member[g]) for f in parts if (g := f.groups[column] == value).any()]
+            if not sides or min(min(m.sum(), (~m).sum()) for _, m in sides) < GROUP:
+                continue
+            areas = [(auc(s, m)(), int(m.sum()), int((~m).sum())) for s, m in sides]
+            area = float(np.mean([a for a, *_ in areas]))
+            error = float(np.sqrt(sum(_hanley(a, p, n) ** 2 for a, p, n in areas)) / len(areas))
+            found.append({"auc": area, "error": error, "members": sum(p for _, p, _ in areas)})
+        if found:
+            out[column] = max(found, key=lambda one: one["auc"] - SURELY * one["error"])
+    return out
+
+
+def _hanley(area: float, members: int, strangers: int) -> float:
+    """The standard error of an area."""
+    one, two = area / (2 - area), 2 * area**2 / (1 + area)
+    return float(np.sqrt(max(area * (1 - area) + (members - 1) * (one - area**2) + (strangers - 1) * (two - area**2), 1e-4) / (members * strangers)))
 
 
 def report(parts: list[Fold], best: dict, powers: dict[str, float]) -> dict:
     """What the report shows of each attack: over all candidates, among the exposed, and its positive control."""
     out = {}
-    for name in ATTACKS:
-        row: dict = {"control_auc": powers[name], "power": powers[name] > POWER, "tpr_at_1_fpr": accused(parts, name)}
+    for name in NAMES:
+        rates = dict(zip(("tpr_at_1_fpr", "tpr_at_01_fpr"), (accused(parts, name, r) for r in RATES), strict=True))
+        row: dict = {"control_auc": powers[name], "power": powers[name] > POWER} | rates
         for group in ("all", "exposed"):
             advantage, spread = (float(v) for v in best["each"][group][name])
             band = [max(0.0, (1 + advantage) / 2 - 0.98 * spread), min(1.0, (1 + advantage) / 2 + 0.98 * spread)]
@@ -145,22 +194,30 @@ def membership(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0,
     held = {kind: min(int((f.member == side).sum()) for f in parts) for kind, side in (("members", True), ("strangers", False))}
     if min(held.values()) < LEAST // 2:
         return Score("privacy.membership", 0.0, -1.0, 1.0, 0.0, "low", "too few people have a row that no stranger has too", {"candidates": held})
-    powers = {n: auc(parts[0].control[n], parts[0].member)() for n in ATTACKS}
-    able = [n for n in ATTACKS if powers[n] > POWER]
-    every = strongest(parts, list(ATTACKS), np.random.default_rng(seed))
+    powers = {n: auc(v, parts[0].member)() for n, v in parts[0].control.items()}
+    parts = together(parts, powers)
+    powers[ENSEMBLE] = auc(parts[0].control[ENSEMBLE], parts[0].member)()
+    able = [n for n in NAMES if powers[n] > POWER]
+    every = strongest(parts, list(NAMES), np.random.default_rng(seed))
     best = strongest(parts, able, np.random.default_rng(seed)) if able else every
     fresh, rest = split(holdout, 2, rng)
-    again = folds(train, rest, fresh, features, rng, control=False)
-    yardstick = strongest(again, able or list(ATTACKS), rng)["value"]
-    power = None if len(able) >= NEEDED else f"{len(able)} of {len(ATTACKS)} attacks find a verbatim copy, {NEEDED} are needed"
-    exposed = best["certain"] > max(0.0, best["value"])
-    value = best["certain"] if exposed else best["value"]
+    again = together(folds(train, rest, fresh, features, rng, control=False), {n: p for n, p in powers.items() if n != ENSEMBLE})
+    yardstick = strongest(again, able or list(NAMES), rng)["value"]
+    found = len(able) - (ENSEMBLE in able)
+    power = None if found >= NEEDED else f"{found} of {len(NAMES) - 1} attacks find a verbatim copy, {NEEDED} are needed"
+    groups = subgroups(parts, ENSEMBLE)
+    worst = max(groups.values(), key=lambda g: g["auc"] - SURELY * g["error"], default=None)
+    sure = {"all": best["value"], "exposed": best["certain"], "subgroup": 2 * (worst["auc"] - SURELY * worst["error"]) - 1 if worst else -1.0}
+    group = max(sure, key=lambda name: (max(sure[name], 0.0), name == "all"))
+    value = sure[group]
     candidates = {k: sum(int((f.member == s).sum()) for f in parts) for k, s in (("members", True), ("strangers", False))}
     details = {
         "candidates": candidates,
         "looked_at": looked_at({"synthetic": len(synthetic)} | candidates, there),
         "strongest": best["attack"],
-        "group": "exposed" if exposed else "all",
+        "group": group,
+        "ran": len(NAMES),
+        "subgroups": groups,
         "correction": best["bias"],
         "certain_exposed": best["certain"],
         "attacks": report(parts, every, powers),

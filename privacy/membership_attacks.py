@@ -86,4 +86,15 @@ def gen_lra(near: Nearness) -> np.ndarray:
     return (np.logaddexp(np.log(n), log_kernel - density) - np.log(n + 1)).sum(1)
 
 
-ATTACKS = {"dcr": dcr, "dcr_difference": dcr_difference, "domias": domias, "local_count": local_count, "gen_lra": gen_lra}
+def dpi(near: Nearness) -> np.ndarray:
+    """#S / #R among the 8 nearest of S and R together, as the number of S: what the neighbourhood is made of.
+
+    "Data plagiarism index: characterizing the privacy risk of data-copying in tabular generative models" (DPI), Ward, Wang and
+    Cheng, 2024, https://arxiv.org/abs/2406.13012
+    """
+    both = np.concatenate([near.synthetic, near.reference], axis=1)
+    first = np.argsort(both, axis=1, kind="stable")[:, :NEIGHBOURS]
+    return (first < near.synthetic.shape[1]).sum(1).astype(float)
+
+
+ATTACKS = {"dcr": dcr, "dcr_difference": dcr_difference, "domias": domias, "local_count": local_count, "gen_lra": gen_lra, "dpi": dpi}
