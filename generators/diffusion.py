@@ -58,7 +58,7 @@ class Diffusion(Neural):
     """
 
     unit = "Nats a row on held-out rows, mean over noise levels"
-    descent = Descent()
+    descent = Descent(rate=0.01)
 
     def __init__(
         self, layout: Layout, width: int | None = None, depth: int = 3, bins: int | None = None, steps: int = 40,
@@ -148,7 +148,7 @@ class Diffusion(Neural):
 
     def objective(self, x: Tensor, held_out: Tensor, rng: torch.Generator):
         fields, where = len(self.layout), x.device
-        if self.told is not None:
+        if self.counted is not None:
             return self._alone(x)
         rows, held = self.codes.encode(x, torch.int32), self.codes.encode(held_out[:HELD_OUT])
         each = max(HELD_OUT // len(held), 1)  # times that a held-out row is looked at, over all levels alike and always the same
@@ -203,7 +203,7 @@ class Diffusion(Neural):
     def _alone(self, x: Tensor):
         """The same where a row's loss may look at nothing but the row: noise rises evenly, and a field that is switched off is lent nothing."""
         rows, fields = self.codes.encode(x, torch.int32), len(self.layout)
-        self.values.start(rows, self.told)
+        self.values.start(rows, self.counted)
         first = torch.linspace(1, 0, fields, device=x.device)
 
         def loss(i: Tensor, done: float) -> Tensor:

@@ -38,13 +38,13 @@ class Neural(nn.Module):
         drawer(known, rng) -> fill(codes, inside) -> how many rows can be as asked. It writes codes (n, fields) of the fields
                          that are not known, and may write where inside its bin each number is, inside (n, fields) in [0, 1]
 
-    With a `descent` it can be learned through a mechanism: then `told` are noisy counts (V,) of all codes, and the loss may look at the rows that it
+    With a `descent` it can be learned through a mechanism: then `counted` are noisy counts (V,) of all codes, and the loss may look at the rows that it
     is asked about and at nothing else; see descent.py.
     """
 
     unit = "Nats a row on held-out rows"  # of the score
     descent: Descent | None = None
-    told: Tensor | None = None
+    counted: Tensor | None = None
     called: str | None = None  # as users choose it, where the class is called otherwise
     width: int | None = None
 
@@ -98,7 +98,7 @@ class Neural(nn.Module):
         sizes = self.small(about)
         with stream(drawn(rng)):
             self.build(**sizes)
-            self.told = self._margins(ask, x)
+            self.counted = self._margins(ask, x)
             self.to(where)
             losses, _ = self.objective(x.to(where), x[:0].to(where), rng)
             name = self.called or type(self).__name__.lower()

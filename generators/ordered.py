@@ -70,14 +70,14 @@ class Ordered(Neural):
 
     def objective(self, x: Tensor, held_out: Tensor, rng: torch.Generator):
         rows = self.codes.encode(x, torch.int32)
-        self.values.start(rows, self.told)
+        self.values.start(rows, self.counted)
         loss = lambda i, done: self.nats(rows[i].long(), x[i], self.net.orders(len(i), self.ordered)).mean()  # noqa: E731
         return {"": loss}, lambda: self.log_prob(held_out)
 
     def fit(self, x: Tensor, held_out: Tensor, **how: Any):
         super().fit(x, held_out, **how)
         if k := self.layout.fields[0].classes:
-            self._settle(torch.bincount(torch.cat([x[:, 0], held_out[:, 0]]).long(), minlength=k) if self.told is None else self.told[:k])
+            self._settle(torch.bincount(torch.cat([x[:, 0], held_out[:, 0]]).long(), minlength=k) if self.counted is None else self.counted[:k])
         return self
 
     @torch.no_grad()

@@ -115,7 +115,7 @@ class VAE(Neural):
     def objective(self, x: Tensor, held_out: Tensor, rng: torch.Generator):
         rows, held, density = self.codes.encode(x, torch.int32), self.codes.encode(held_out), self.codes.log_density(held_out)
         noise, none = torch.randn(len(held), self.latent, generator=rng).to(x.device), x[:0]
-        self.values.start(rows, self.told)
+        self.values.start(rows, self.counted)
 
         def loss(i: Tensor, done: float) -> Tensor:
             seen = torch.rand(round(self.given * len(i)), len(self.layout), device=x.device)

@@ -35,6 +35,10 @@ ATTACKS = {
     "domias": "Density ratio (DOMIAS)",
     "local_count": "Synthetic rows near by (Monte Carlo)",
     "gen_lra": "Likelihood ratio (Gen-LRA)",
+    "dpi": "Share of synthetic neighbours (DPI)",
+    "classifier": "Trees that tell synthetic from real",
+    "marginals": "Likelihood ratio of pairs of columns (MAMA-MIA)",
+    "ensemble": "All of these together",
 }
 MOST_PAIRED, MOST_DRAWN = 60, 60  # columns in the heat map, and columns that are drawn at first sight
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

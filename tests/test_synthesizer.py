@@ -118,7 +118,7 @@ def test_save_and_load_every_kind_of_leaf(numbers, tmp_path):
         (lambda m, w: m.write_text("[]"), r"model\.json: truncated or damaged"),
         (lambda m, w: m.write_bytes(b"\xff\xfe\x00"), r"model\.json: truncated or damaged"),
         (lambda m, w: m.write_text(json.dumps({k: v for k, v in json.loads(m.read_text()).items() if k != "encoder"})), r"model\.json: truncated or damaged"),
-        (lambda m, w: m.write_text(json.dumps(json.loads(m.read_text()) | {"format": 99})), "model of format 99, expected 3; fit it again"),
+        (lambda m, w: m.write_text(json.dumps(json.loads(m.read_text()) | {"format": 99})), "model of format 99, expected 4; fit it again"),
         (lambda m, w: m.write_text(json.dumps(json.loads(m.read_text()) | {"family": "oracle"})), "unknown family 'oracle'"),
         (lambda m, w: w.write_bytes(w.read_bytes()[:-100]), r"weights\.safetensors: truncated or damaged"),
         (lambda m, w: w.write_bytes(b""), r"weights\.safetensors: truncated or damaged"),
