@@ -13,6 +13,7 @@ import torch
 
 from generators.data import Column, Schema, Table
 from generators.encoding.table import TableEncoder
+from generators.layout import Layout
 from generators.synthesizer import Synthesizer
 
 ROWS = 400
@@ -59,6 +60,16 @@ def valid(data: Table, like: Table) -> bool:
 def plain(data: Table) -> pa.Array:
     array = data.column("x").combine_chunks()
     return array.dictionary_decode() if isinstance(array, pa.DictionaryArray) else array
+
+
+def chained(layout: Layout, n: int, seed: int = 0) -> torch.Tensor:
+    """Numbers of a layout, of which each field follows the one before."""
+    stream, x = rng(seed), torch.zeros(n, len(layout))
+    before = torch.rand(n, generator=stream)
+    for i, field in enumerate(layout.fields):
+        before = (before + 0.3 * torch.rand(n, generator=stream)) % 1
+        x[:, i] = (before * field.classes).floor() if field.classes else torch.special.ndtri(before.clamp(0.001, 0.999))
+    return x * layout.active(x)
 
 
 def patients(n: int = 600, seed: int = 0) -> Table:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from tables import rng
+from tables import chained, rng
 
 from generators.columns import Columns
 from generators.exact import Exact
@@ -17,19 +17,9 @@ MIXED = Layout((Field(3), Field(2), Field(gate=1, cuts=CUTS), Field(4), Field(cu
 DISCRETE = Layout((Field(3), Field(2), Field(4), Field(2)))
 
 
-def data(layout: Layout, n: int, seed: int = 0) -> torch.Tensor:
-    """Each field follows the one before."""
-    stream, x = rng(seed), torch.zeros(n, len(layout))
-    before = torch.rand(n, generator=stream)
-    for i, field in enumerate(layout.fields):
-        before = (before + 0.3 * torch.rand(n, generator=stream)) % 1
-        x[:, i] = (before * field.classes).floor() if field.classes else torch.special.ndtri(before.clamp(0.001, 0.999))
-    return x * layout.active(x)
-
-
 def test_columns_come_back_as_they_were():
     layout = Layout((Field(3), Field(2), Field(gate=1, cuts=CUTS), Field(3), Field(4, gate=3), Field(5, gate=3), Field(cuts=CUTS)))
-    x, columns = data(layout, 2000), Columns(layout, 10)
+    x, columns = chained(layout, 2000), Columns(layout, 10)
     values = columns.encode(x)
     assert columns.sizes[:2] == [3, 1 + 10]  # a gate's other class and 10 bins are one column
     assert columns.sizes[2:4] == [2 + 4, 1 + 5]  # those that switch it off and the classes of the first that it gates; off, and those of the second
@@ -41,7 +31,7 @@ def test_columns_come_back_as_they_were():
 
 def test_counts_that_were_taken_come_out():
     """Of a chain every pair of neighbours, and all else as it follows from those."""
-    x = data(DISCRETE, 20_000)
+    x = chained(DISCRETE, 20_000)
     model = Marginals(DISCRETE).fit(x[2000:], x[:2000], rng=rng())
     drawn = model.sample(50_000, rng=rng())
     for a, b in ((0, 1), (1, 2), (2, 3), (0, 3)):
@@ -50,7 +40,7 @@ def test_counts_that_were_taken_come_out():
 
 
 def test_probabilities_of_all_rows_add_up_to_one():
-    model = Marginals(DISCRETE).fit(data(DISCRETE, 3000), data(DISCRETE, 300, seed=1), rng=rng())
+    model = Marginals(DISCRETE).fit(chained(DISCRETE, 3000), chained(DISCRETE, 300, seed=1), rng=rng())
     rows = torch.cartesian_prod(*[torch.arange(float(f.classes)) for f in DISCRETE.fields])
     assert float(model.log_prob(rows).exp().sum()) == pytest.approx(1, abs=1e-5)
 
@@ -58,7 +48,7 @@ def test_probabilities_of_all_rows_add_up_to_one():
 def test_what_a_gate_switches_off_is_off_and_all_else_is_on():
     """Two fields behind one gate, as the digits of a column of very many values: no probability is lost, and none goes where nothing can be."""
     layout = Layout((Field(3), Field(4, gate=0), Field(5, gate=0), Field(2)))
-    x = data(layout, 5000)
+    x = chained(layout, 5000)
     model = Marginals(layout, order=1).fit(x[500:], x[:500], rng=rng())
     rows = torch.unique(torch.cartesian_prod(*[torch.arange(float(f.classes)) for f in layout.fields]), dim=0)
     rows = torch.unique(rows * layout.active(rows), dim=0)
@@ -93,7 +83,7 @@ def test_nothing_reaches_the_model_but_what_the_mechanism_tells():
     found = []
     for n, seed in ((500, 0), (900, 5)):
         ask, lines = Deaf(), []
-        model = Marginals(MIXED).fit(data(MIXED, n, seed), torch.zeros(0, len(MIXED)), rng=rng(), log=lines.append, mechanism=ask)
+        model = Marginals(MIXED).fit(chained(MIXED, n, seed), torch.zeros(0, len(MIXED)), rng=rng(), log=lines.append, mechanism=ask)
         found.append((ask.asked, lines, json.dumps(model.structure()), model.state_dict(), model.sample(100, rng=rng())))
     one, other = found
     assert one[:3] == other[:3]
@@ -106,7 +96,7 @@ def test_nothing_reaches_the_model_but_what_the_mechanism_tells():
 @pytest.mark.parametrize("rho", [1.0, 0.02, 1e-5])
 def test_the_whole_budget_is_spent_and_no_more(rho):
     """Under any noise: shares add up to one, rows are rows of the layout, and with little noise what depends on each other does so still."""
-    mechanism, x = Private(rho), data(MIXED, 5000)
+    mechanism, x = Private(rho), chained(MIXED, 5000)
     model = Marginals(MIXED).fit(x, x[:0], rng=rng(), mechanism=mechanism)
     assert mechanism.rest == pytest.approx(0, abs=1e-9)
     assert sum(share for _, share in mechanism.answers) == pytest.approx(1)
@@ -121,7 +111,7 @@ def test_the_whole_budget_is_spent_and_no_more(rho):
 
 
 def test_what_is_given_comes_out_and_bends_the_rest():
-    x = data(DISCRETE, 20_000)
+    x = chained(DISCRETE, 20_000)
     model = Marginals(DISCRETE).fit(x[2000:], x[:2000], rng=rng())
     asked = torch.zeros(4000, 4)
     asked[:, 2] = torch.arange(4000) % 4

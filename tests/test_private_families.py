@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tables import rng
+from tables import chained, rng
 
 from generators.building import private
 from generators.exact import Exact
@@ -18,16 +18,6 @@ SMALL = {"marginals": {"rounds": 4}, "gmm": {"components": 4, "bins": 6}} | {
     f: {"width": 12, "bins": 6, "passes": 0.2} for f in ("autoregressive", "vae", "diffusion")
 }
 MUCH = 1e5  # rho with which noise is next to none
-
-
-def data(n: int, seed: int = 0) -> torch.Tensor:
-    """Each field follows the one before."""
-    stream, x = rng(seed), torch.zeros(n, len(MIXED))
-    before = torch.rand(n, generator=stream)
-    for i, field in enumerate(MIXED.fields):
-        before = (before + 0.3 * torch.rand(n, generator=stream)) % 1
-        x[:, i] = (before * field.classes).floor() if field.classes else torch.special.ndtri(before.clamp(0.001, 0.999))
-    return x * MIXED.active(x)
 
 
 class Deaf(Exact):
@@ -71,7 +61,7 @@ def learned(family: str, x: torch.Tensor, ask) -> torch.nn.Module:
 @pytest.mark.parametrize("family", ABLE)
 def test_nothing_but_answers_reaches_the_model(family):
     """Two tables that have nothing to do with each other, and not even as many rows, give the same model where the same is answered."""
-    one, other = (learned(family, data(n, seed), Deaf()) for n, seed in ((60, 0), (41, 1)))
+    one, other = (learned(family, chained(MIXED, n, seed), Deaf()) for n, seed in ((60, 0), (41, 1)))
     assert one.curve == other.curve
     states = [m.state_dict() for m in (one, other)]
     assert states[0].keys() == states[1].keys()
@@ -89,7 +79,7 @@ class Lone(Deaf):
 @pytest.mark.parametrize("family", ABLE)
 def test_one_row_more_changes_no_question_by_more_than_it_says(family):
     """A row that is unlike all others, as the last one: counts, sums and scores move by their norm at most, and what it adds to a step is no more."""
-    x, heard = data(50), []
+    x, heard = chained(MIXED, 50), []
     odd = torch.tensor([[2.0, 0.0, 3.0, 3.0, -3.5]])
     for rows in (x, torch.cat([x, odd])):
         heard.append(Lone())
@@ -104,11 +94,11 @@ def test_one_row_more_changes_no_question_by_more_than_it_says(family):
     assert {"marginals": "choice", "gmm": "sums"}.get(family, "step") in moved
 
 
-@pytest.mark.parametrize("family", ABLE)
+@pytest.mark.parametrize("family", [pytest.param(f, marks=pytest.mark.slow) if f == "diffusion" else f for f in ABLE])
 def test_with_hardly_any_noise_it_learns(family):
     """Margins, and that a number is high where the class before it is."""
-    x = data(2000)
-    trained = {"passes": 80 if family == "diffusion" else 30, "rate": 0.01, "width": 32, "bins": 8}
+    x = chained(MIXED, 2000)
+    trained = {"passes": 300 if family == "diffusion" else 30, "rate": 0.01, "width": 32, "bins": 8}
     many = {"marginals": {"rounds": 8}, "gmm": {"components": 12, "bins": 8}}.get(family, trained)
     training = Steps(1e-3, 0.1, 10 * many["passes"]) if many is trained else None
     model = FAMILIES[family](MIXED, **many)
@@ -126,9 +116,9 @@ def test_with_hardly_any_noise_it_learns(family):
 @pytest.mark.parametrize("family", [f for f in ABLE if f not in ("marginals", "gmm")])
 def test_no_more_steps_are_taken_than_were_agreed_on(family):
     with pytest.raises(ValueError, match="after the last one of the training"):
-        learned(family, data(60), Private(1.0, 1, 1e-9, Steps(1.0, 0.02, 9)))
+        learned(family, chained(MIXED, 60), Private(1.0, 1, 1e-9, Steps(1.0, 0.02, 9)))
     with pytest.raises(ValueError, match="no training that was agreed on"):
-        learned(family, data(60), Private(1.0, 1, 1e-9))
+        learned(family, chained(MIXED, 60), Private(1.0, 1, 1e-9))
     with pytest.raises(ValueError, match="expected one row: a step knows rows alone"):
         Private(1.0, 2, 1e-9, Steps(1.0, 0.02, 9))
 

@@ -22,15 +22,16 @@ THERE = 0.1  # share of what may be told of a column that goes to whether anythi
 DIGITS = 10  # so many after the point, and more, are told apart no further
 UNFIT = 0.02  # of the numbers may be written more finely: they are rounded
 LEVELS, PARTS, FIRST = 5, 8, 64  # how often cells are counted, into how many one is divided, and how many there are at first between declared bounds
-SURE, LIKELY = 4.5, 2.0  # standard deviations of noise above which one of very many cells is taken to hold somebody, and one of a few
+# standard deviations of noise above which somebody is taken to be in one of very many cells, in a kind by itself, in one of a few cells
+SURE, CLEAR, LIKELY = 4.5, 3.0, 2.0
 ENOUGH = 16  # standard deviations of noise that a cell must hold to be divided
 GROUPS = 256  # a cell with no more than this part of all is not divided
 POWERS = np.arange(-40.0, 63.0)  # of two, where cells begin
 
 
 def there(ask: Mechanism, people: int, share: float = 1.0) -> bool:
-    """Whether there is anybody of a kind, as far as noise lets one tell."""
-    return bool(ask.counts(torch.tensor([people], dtype=torch.double), share)[0] > LIKELY * ask.sd(share))
+    """Whether there is anybody of a kind, as far as noise lets one tell: once in 700 where there is nobody."""
+    return bool(ask.counts(torch.tensor([people], dtype=torch.double), share)[0] > CLEAR * ask.sd(share))
 
 
 def scale(values: pa.ChunkedArray, ask: Mechanism) -> Scale:
