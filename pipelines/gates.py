@@ -42,6 +42,8 @@ DEFAULTS: dict[str, dict[str, float]] = {
     "privacy.copies": {"max": 0.02},
     "privacy.membership": {"max": 0.1},
     "privacy.attribute": {"max": 0.15},
+    "privacy.singling": {"max": 0.1},
+    "privacy.linkability": {"max": 0.1},
     "privacy.rare": {"max": 0},
     "privacy.passages": {"max": 0},
     "privacy.disclosure": {"max": 0},
@@ -53,6 +55,7 @@ NEEDS = {  # kinds of columns that change from step to step, and how many of the
     "fidelity.crosscorrelation": (("numeric", "datetime"), 2),
     "fidelity.transitions": (("category", "boolean"), 1),
 }
+COLUMNS = {"privacy.singling": 2, "privacy.linkability": 4}  # learned ones that attacks on rows need
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,10 @@ def lacks(metric: str, schema: Schema, given: Iterable[str] = ()) -> str | None:
         return "a label, and the source names none" if metric == "fidelity.agreement" and schema.target is None else None
     if metric == "fidelity.dependence" and schema.image and len(schema.kinds("numeric", "category", "boolean", "datetime")) < 2:
         return "two columns beside the images, and the source has fewer"
+    if metric in COLUMNS and (schema.image or schema.time):
+        return f"rows of columns, and the source is {'images' if schema.image else 'series'}"
+    if metric in COLUMNS and (found := len(schema.kinds("numeric", "category", "boolean", "datetime"))) < COLUMNS[metric]:
+        return f"{COLUMNS[metric]} or more columns that are learned, and the source has {found}"
     beside = [n for n in schema.kinds("numeric", "category", "boolean", "datetime") if n != schema.target]
     if metric == "privacy.attribute" and schema.image and not beside:
         return "a column beside the images and their label, and the source has none"

@@ -12,6 +12,8 @@ from typing import Any
 
 from generators.data import DataError
 
+MANY = 16  # keys that are no longer all listed where one of them is near
+
 
 def name_of(value: Any) -> str:
     """What was found, in few words: a scalar as it was written, anything larger by its kind."""
@@ -58,8 +60,9 @@ def mapping(value: Any, where: str, sheet: Mapping[str, Callable] | None = None,
         return dict(value)
     for key in value:
         if key not in sheet:
-            more = f" ({hint})" if hint else ""
-            raise DataError(f"{where}: unknown key {key!r}{closest(key, sheet)}; expected one of {', '.join(sheet)}{more}")
+            near, more = closest(key, sheet), f" ({hint})" if hint else ""
+            listed = "" if near and len(sheet) > MANY else f"; expected one of {', '.join(sheet)}"
+            raise DataError(f"{where}: unknown key {key!r}{near}{listed}{more}")
     for key in required:
         if key not in value:
             raise DataError(f"{where}: no {key!r}, which is needed")

@@ -93,6 +93,14 @@ WORDS = {
         "Attribute inference", "Can a secret be learned of a person beyond what holds for strangers?", "0: no.",
         "an attacker learns secrets of people in the training table beyond what holds for strangers",
     ),
+    "privacy.singling": Words(
+        "Singling out", "Does a guess that the synthetic table suggests fit exactly one person, beyond what luck does with strangers?", "0: no.",
+        "guesses from the synthetic table single out people who are in the training table",
+    ),
+    "privacy.linkability": Words(
+        "Linkability", "Does the synthetic table link two records of one person that share no column, beyond what luck does with strangers?", "0: no.",
+        "the synthetic table links records of one person that share no column",
+    ),
     "privacy.rare": Words(
         "Rare values", "Did values come out that only a few people hold?", "How many. Real rows are no yardstick: there must be none.",
         "values came out that only a few people hold", True,

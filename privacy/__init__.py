@@ -9,6 +9,8 @@ JUDGES = {
     "privacy.copies": lazily("privacy.copies:copies", rows="attacked"),
     "privacy.membership": lazily("privacy.membership:membership", rows="strangers"),
     "privacy.attribute": lazily("privacy.attribute:attribute", rows="strangers"),
+    "privacy.singling": lazily("privacy.singling:singling", rows="strangers"),
+    "privacy.linkability": lazily("privacy.linkability:linkability", rows="strangers"),
     "privacy.rare": lazily("privacy.rare:rare"),
     "privacy.passages": lazily("privacy.passages:passages"),
     "privacy.disclosure": lazily("privacy.verbatim:disclosure"),

@@ -22,7 +22,7 @@ from validation.features import Features
 from validation.resampling import count, interval, looked_at, sample, split, too_few, weights
 from validation.score import Score
 
-SECRETS, MOST, WITHIN, POWER, DRAWS = 5, 1_500, 0.05, 0.9, 200
+SECRETS, MOST, WITHIN, POWER, DRAWS = 32, 1_500, 0.05, 0.9, 200
 NO_POWER = (
     "the attack does not find secrets in a verbatim copy: the columns do not single anybody out; "
     "where that is meant to be so, lift the gate (privacy.attribute: null)"

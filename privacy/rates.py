@@ -12,6 +12,8 @@ import math
 
 from validation.resampling import NORMAL
 
+MILD = 0.1  # a residual risk that no gate minds
+
 
 def wilson(hits: float, trials: float, z: float = NORMAL) -> tuple[float, float]:
     """95 % interval of a rate hits / trials; (0, 1) without trials.
@@ -49,6 +51,13 @@ def residual_interval(attack: tuple[float, float], control: tuple[float, float],
         return 1 - (q * p + sign * root) / square if square > 0 else -1.0
 
     return max(-1.0, limit(q_high, p_low, 1)), min(1.0, limit(q_low, p_high, -1))
+
+
+def harmless(attack: tuple[float, float], control: tuple[float, float]) -> str | None:
+    """Why an attack tells nothing, from what it does with a verbatim copy, as (hits, trials); None where it tells something: it is surely better
+    than with strangers, or it surely takes less than MILD, so that not even the training table itself would do harm by it."""
+    low, high = residual_interval(attack, control)
+    return None if low > 0 or high < MILD else f"on a verbatim copy its residual risk is {low:.2f} to {high:.2f}, so the table is too small to tell"
 
 
 def failures(hits: float, trials: float, z: float) -> tuple[float, float, float]:
