@@ -148,3 +148,10 @@ def test_what_cannot_be_invented():
     encoder = fitted(table({"x": pa.array([f"{v}" for v in range(50)])}, "id"))
     with pytest.raises(DataError, match="is invented anew, so no value of it can be asked for"):
         encoder.given({"x": "7"}, 1)
+
+
+def test_no_invented_text_starts_a_formula_unless_the_source_has_such():
+    """Passwords start with signs, one in six with @, + or =; a spreadsheet would run what follows."""
+    plainly, signs = (pa.array([f"{start}secret {i}" for i in range(N)]) for start in ("", "@"))
+    assert not {v[0] for v in ids(plainly, "pii", faker="password")} & set("=+-@\t\r")
+    assert {v[0] for v in ids(signs, "pii", faker="password")} & set("=+-@\t\r") == {"@"}

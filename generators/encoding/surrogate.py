@@ -32,6 +32,7 @@ ROOM = 10  # times as many ids as the source has must be left to issue
 BEGINNINGS = 1000  # of ids, at most
 LEAST = 100_000  # and, where a look is made up, room for at least so many
 COMMON = 10  # a fixed part of an id is kept only if at least so many values share it
+FORMULA = "=+-@\t\r"  # with which a text starts that a spreadsheet takes for a formula
 DOMAINS = ("example.com", "example.org", "example.net")  # of invented e-mail addresses
 
 
@@ -184,7 +185,8 @@ class Surrogate:
         method = getattr(fake, self.faker or ("sentence" if self.kind == "text" else "name"), None)
         if not callable(method):
             raise DataError(f"column {self.name!r}: faker: {self.faker!r} is no provider of Faker; expected name, email, address, phone_number, ...")
-        made = [str(method()).replace("\n", ", ") for _ in range(POOL)]
+        begun = "".join(set(FORMULA) - {v[:1] for v in real})
+        made = [m for m in (str(method()).replace("\n", ", ").lstrip(begun) for _ in range(POOL)) if m]
         if self.faker == "email":  # at a domain of its own
             domain = next((d for d in DOMAINS if not any(v.endswith(d) for v in real)), "invented.example")
             made = [f"{v.split('@')[0]}@{domain}" for v in made]
