@@ -115,10 +115,12 @@ def hidden(entry: Entry, fingerprint: str) -> str:
 
 
 def open_run(entry: Entry, version: str) -> Run:
-    """A run, its folder made for the owner's eyes only."""
+    """A run, its folder made for the owner's eyes only; one that was there, and open to others, is closed to them."""
     run = Run(entry, version)
     for folder in (entry.root / "runs", run.home, run.folder):
         folder.mkdir(exist_ok=True, mode=0o700)
+        if folder.stat().st_mode & 0o077:
+            folder.chmod(0o700)
     return run
 
 

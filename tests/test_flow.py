@@ -12,7 +12,8 @@ import pytest
 from projects import ENTRY, lay, patients, run, spawn, whole
 
 from pipelines import card
-from pipelines.house import hash_of
+from pipelines.config import load
+from pipelines.house import hash_of, open_run
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,15 @@ def test_what_stays_is_for_the_owner_only_and_real_rows_are_gone(published):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
     assert {p.name for p in folder.iterdir()} >= {"report.html", "scores.json", "model", "log.txt"}
     assert not list(folder.parent.rglob("*.arrow"))
+
+
+def test_a_folder_that_was_open_to_others_is_closed_to_them(project):
+    entry, folder = load(lay(project))["ward"], project / "runs" / "ward" / "v"
+    folder.mkdir(parents=True)
+    for path in (folder.parents[1], folder.parent, folder):
+        path.chmod(0o755)
+    open_run(entry, "v")
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (folder.parents[1], folder.parent, folder)} == {0o700}
 
 
 def test_the_same_again_does_nothing_again(published):
