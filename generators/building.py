@@ -15,6 +15,8 @@ from generators.series.panel import Panel
 # what data of a layout are called, which families generate them, and what joins a family with one that says what stays
 BUILT = {Layout: ("tables", FAMILIES, None), SeriesLayout: ("series", OF_SERIES, Panel), ImageLayout: ("images", OF_IMAGES, Album)}
 
+MARGINS = "marginals"  # the family of tables that follows data best at the same privacy
+
 
 def build(family: str, layout: Layout | SeriesLayout | ImageLayout, arguments: Mapping[str, Any]) -> Any:
     """A generator of this family. Raises DataError where its constructor refuses an argument, or the family is for other data.
@@ -44,12 +46,22 @@ def kind_of(schema: Schema) -> type:
 def private(kind: type, family: str | None = None) -> list[str]:
     """The families that learn under differential privacy what a layout of this kind says. Raises DataError where `family` is none of them."""
     what, families, joint = BUILT[kind]
-    able = [name for name, of in families.items() if joint is None and (getattr(of, "private", False) or getattr(of, "descent", None))]
+    able = [name for name, of in families.items() if getattr(of, "private", False) or (joint is None and getattr(of, "descent", None))]
     if family is not None and family not in able:
         raise DataError(
             f"generator: {family} does not learn {what} under differential privacy, expected one that does: {', '.join(able) or 'there is none yet'}"
         )
     return able
+
+
+def beside(kind: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments under differential privacy: with the family that says what stands beside a picture. Raises DataError for one that cannot keep it."""
+    if BUILT[kind][2] is None:
+        return dict(arguments)
+    able = [name for name, of in FAMILIES.items() if getattr(of, "private", False)]
+    if arguments.get("static", MARGINS) not in able:
+        raise DataError(f"generator: static: {arguments['static']} does not learn from noisy sums and counts, expected one that does: {', '.join(able)}")
+    return {"static": MARGINS} | dict(arguments)
 
 
 def descent_of(family: str, layout: Layout, arguments: Mapping[str, Any]) -> Descent | None:

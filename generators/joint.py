@@ -9,6 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from generators.base import Mechanism
+
+STATIC = 0.1  # of what a mechanism may tell
+
 
 class Joint(nn.Module):
     """static: a Generator of the layout's static fields, any family of tables
@@ -25,10 +29,15 @@ class Joint(nn.Module):
         super().__init__()
         self.layout, self.static, self.rest = layout, static, rest
 
-    def fit(self, x: Any, held_out: Any, *, rng: torch.Generator, log: Callable[[str], None] = lambda line: None, checkpoint: Path | None = None):
+    def fit(
+        self, x: Any, held_out: Any, *, rng: torch.Generator, log: Callable[[str], None] = lambda line: None,
+        checkpoint: Path | None = None, mechanism: Mechanism | None = None,
+    ):  # fmt: skip
+        """mechanism: of which the static fields get the share STATIC."""
+        parts = ({}, {}) if mechanism is None else ({"mechanism": mechanism.part(STATIC, self.beside)}, {"mechanism": mechanism.part(1 - STATIC, "the rest")})
         own = lambda line: log(f"{self.beside}, {line}")  # noqa: E731
-        self.static.fit(x.static, held_out.static, rng=rng, log=own, checkpoint=checkpoint and checkpoint.with_name(f"{checkpoint.name}.static"))
-        self.rest.fit(x, held_out, rng=rng, log=log, checkpoint=checkpoint)
+        self.static.fit(x.static, held_out.static, rng=rng, log=own, checkpoint=checkpoint and checkpoint.with_name(f"{checkpoint.name}.static"), **parts[0])
+        self.rest.fit(x, held_out, rng=rng, log=log, checkpoint=checkpoint, **parts[1])
         return self
 
     @property

@@ -16,7 +16,7 @@ import torch
 
 from generators import uses
 from generators.base import Mechanism
-from generators.building import build, kind_of, private
+from generators.building import beside, build, kind_of, private
 from generators.data import DataError, Schema, Table, some_of_each
 from generators.encoding.image import ImageEncoder
 from generators.encoding.series import SeriesEncoder
@@ -85,11 +85,13 @@ class Synthesizer:
 
         Where a number falls within its class is drawn by the operating system: from a stream that a seed fixes, one person more would change what
         all after him get."""
-        private(kind_of(data.schema), self.family)
+        kind = kind_of(data.schema)
+        private(kind, self.family)
+        self.arguments = beside(kind, self.arguments)
         data, rng = some_of_each(data, mechanism.rows).open(), torch.Generator().manual_seed(int.from_bytes(os.urandom(7)))
         counting, encoding = (ROWS, ENCODING) if mechanism.training is None else (FEWER * ROWS, FEWER * ENCODING)
         self.rows = max(int(mechanism.part(counting, "the number of rows").counts(torch.tensor([len(data)], dtype=torch.double), 1.0)), 1)
-        self.encoder = TableEncoder(self.rare_below).fit(data, rng=rng, mechanism=mechanism.part(encoding, "the values of each column"))
+        self.encoder = encoder_of(data.schema)(self.rare_below).fit(data, rng=rng, mechanism=mechanism.part(encoding, "the values of each column"))
         self.generator = build(self.family, self.encoder.layout, self.arguments)
         x = self.encoder.encode(data, rng=rng)
         self.generator.fit(x, x[:0], rng=rng, log=log, mechanism=mechanism.part(mechanism.rest, "what they have to do with each other"))

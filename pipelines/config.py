@@ -117,7 +117,7 @@ def _entry(path: Path, name: Any, raw: Any) -> Entry:
         found = mapping(raw, where, SHEET, required=("source",))
         series, nothing = found["source"].is_series, _nothing(found["source"])
         found.update(found.pop("privacy", {}))
-        family, given = found.pop("generator", ("marginals" if "promise" in found else "autoregressive" if series else Entry.family, {}))
+        family, given = found.pop("generator", (_default(type(nothing), "promise" in found), {}))
         found["family"], found["arguments"] = family, _arguments(family, given, f"{where}.generator.{family}", nothing)
         if "promise" in found:
             _private(found, where, nothing)
@@ -149,6 +149,16 @@ def families_for(source: Source) -> tuple[str, ...]:
     from generators.building import BUILT
 
     return tuple(BUILT[type(_nothing(source))][1])
+
+
+def _default(kind: type, promised: bool) -> str:
+    """The family where none is named."""
+    from generators.building import MARGINS, private
+    from generators.layout import SeriesLayout
+
+    if promised and (able := private(kind)):
+        return MARGINS if MARGINS in able else able[0]
+    return "autoregressive" if kind is SeriesLayout else Entry.family
 
 
 def _nothing(source: Source) -> Any:
@@ -186,10 +196,11 @@ def training_of(entry: Entry) -> Any:
 
 def _private(found: dict, where: str, nothing: Any) -> None:
     """Raises DataError for what does not go together with differential privacy."""
-    from generators.building import descent_of, private
+    from generators.building import beside, descent_of, private
 
     try:
         private(type(nothing), found["family"])
+        beside(type(nothing), found["arguments"])
     except DataError as problem:
         raise DataError(f"{where}.{problem}") from None
     if (rows := found["promise"].rows) > 1 and descent_of(found["family"], nothing, found["arguments"]):

@@ -200,6 +200,9 @@ def split_by_content(table: Table, holdout: float, seed: int) -> tuple[Table, Ta
 
     named = table.schema.subject
     content = table.values.select([named]) if named else table.values
+    if table.schema.image and not named:
+        at = content.column_names.index(table.schema.image.name)
+        content = content.set_column(at, content.column_names[at], [[hashlib.blake2b(pixels).hexdigest() for pixels in content.column(at).to_pylist()]])
     rows = pd.util.hash_pandas_object(content.to_pandas().astype(str), index=False)
     key = rows.to_numpy() if named else (rows + rows.groupby(rows).cumcount().astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)).to_numpy()
     draws = [hashlib.blake2b(int(k).to_bytes(8), digest_size=8, key=str(seed).encode()).digest() for k in key.tolist()]

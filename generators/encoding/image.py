@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from generators.base import Mechanism
 from generators.data import DataError, Schema, Table, image_column, pixels_of
 from generators.encoding.table import TableEncoder
 from generators.layout import Field, Given, ImageLayout, Layout, Pictures, after
@@ -23,10 +24,12 @@ class ImageEncoder:
         self.rare_below = rare_below
         self.static = TableEncoder(rare_below)
 
-    def fit(self, data: Table, *, rng: torch.Generator, avoid: Table | None = None) -> ImageEncoder:
-        """avoid: more real images, of which nothing is learned, but whose ids and personal data are not to be invented either."""
+    def fit(self, data: Table, *, rng: torch.Generator, avoid: Table | None = None, mechanism: Mechanism | None = None) -> ImageEncoder:
+        """avoid: more real images, of which nothing is learned, but whose ids and personal data are not to be invented either.
+
+        mechanism: what alone may tell something of what stands beside; of pictures nothing is learned here"""
         self.schema = data.schema
-        self.static.fit(self._beside(data), rng=rng, avoid=avoid and self._beside(avoid))
+        self.static.fit(self._beside(data), rng=rng, avoid=avoid and self._beside(avoid), mechanism=mechanism)
         self._lay_out()
         return self
 

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from generators.arguments import whole
+from generators.base import Mechanism
 from generators.images.apart import Apart
 from generators.images.directions import KEPT, MOST, Directions
 from generators.images.grain import Grain, beyond
+from generators.images.noisy import normals
 from generators.images.together import Together
 from generators.layout import ImageLayout, Pictures, levelled, shades
 from generators.threads import single_thread
@@ -32,11 +34,12 @@ class PictureMixture(nn.Module):
     """layout: what an image is.
 
     directions: that the mixture is over; None: 16 to 256, whichever measure best
-    components: of a mixture; None: as many as measure best
+    components: of a mixture; None: as many as measure best; through a mechanism one of each kind (noisy.py)
     passes:     passes over the pictures at most
     """
 
     device = "cpu"
+    private = True  # can be learned through a mechanism
 
     def __init__(self, layout: ImageLayout, directions: int | None = None, components: int | None = None, passes: int = 12):
         super().__init__()
@@ -49,9 +52,18 @@ class PictureMixture(nn.Module):
 
     @torch.no_grad()
     def fit(
-        self, x: Pictures, held_out: Pictures, *, rng: torch.Generator, log: Callable[[str], None] = lambda line: None, checkpoint: Path | None = None
-    ) -> PictureMixture:
-        """checkpoint: not used, a fit takes seconds."""
+        self, x: Pictures, held_out: Pictures, *, rng: torch.Generator, log: Callable[[str], None] = lambda line: None,
+        checkpoint: Path | None = None, mechanism: Mechanism | None = None,
+    ) -> PictureMixture:  # fmt: skip
+        """checkpoint: not used, a fit takes seconds.
+
+        mechanism: sees to it that no more is told of the pictures than may be"""
+        if mechanism is not None:
+            with single_thread():
+                self.normal, self.grain, self.main, note = normals(self.layout, x, self.directions, mechanism)
+            log(f"gmm: {note['model']}, from noisy sums of about {note['rows']} pictures")
+            self.curve = [note]
+            return self
         with single_thread():
             some = self._flat(x.pixels[torch.randperm(len(x), generator=rng)[:MOST]], rng)
             kept = self.normal.fit(some, self._flat(held_out.pixels[:MOST], rng), rng, min(KEPT, max(len(some) // PICTURES, 1))).kept

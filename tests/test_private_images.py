@@ -1,0 +1,111 @@
+"""Images under differential privacy: nothing but answers reaches the model, one picture changes them by no more than they say, and it learns."""
+
+import pytest
+import torch
+from deaf import Deaf, Lone, farthest
+from tables import rng
+
+from generators.building import beside, build, private
+from generators.data import DataError
+from generators.images.noisy import cosines, kinds_of
+from generators.layout import Field, ImageLayout, Layout, Pictures
+from generators.synthesizer import Synthesizer
+from pipelines import mechanism, read
+from privacy.mechanism import Private
+
+SHAPE, MUCH = (1, 12, 10), 1e7
+LAYOUT = ImageLayout(Layout((Field(1), Field(3))), SHAPE, 256)
+
+
+def pictures(n: int, seed: int = 0, shape: tuple = SHAPE) -> Pictures:
+    """Of three kinds, each a wave of its own, two directions in which all vary, and grain."""
+    stream, which = rng(seed), torch.randint(3, (n,), generator=rng(seed + 100))
+    rows, columns = torch.linspace(0, 3, shape[1])[:, None], torch.linspace(0, 3, shape[2])[None]
+    wave = torch.stack([(rows + 0 * columns).sin(), (rows * columns).cos(), (columns + 0 * rows).sin()])[which]
+    vary = torch.randn(n, 2, 1, 1, generator=stream) * torch.tensor([0.3, 0.2])[:, None, None]
+    x = 0.3 * wave + vary[:, 0] * (rows - columns).cos() + vary[:, 1] * (columns / 2).sin() + 0.05 * torch.randn(n, *shape[1:], generator=stream)
+    pixels = ((x.clamp(-1, 1) + 1) * 127.5).to(torch.uint8)[:, None].expand(-1, shape[0], -1, -1).contiguous()
+    return Pictures(torch.stack([torch.zeros(n), which.float()], 1), pixels)
+
+
+def learned(x: Pictures, ask, layout: ImageLayout = LAYOUT):
+    return build("gmm", layout, beside(ImageLayout, {})).fit(x, x[:0], rng=rng(), mechanism=ask)
+
+
+def test_nothing_but_answers_reaches_the_model():
+    one, other = (learned(pictures(n, seed), Deaf()) for n, seed in ((60, 0), (41, 1)))
+    assert one.curve == other.curve
+    states = [m.state_dict() for m in (one, other)]
+    assert states[0].keys() == states[1].keys() and all(torch.equal(v, states[1][k]) for k, v in states[0].items())
+    drawn = [m.sample(20, rng=rng()) for m in (one, other)]
+    assert torch.equal(drawn[0].pixels, drawn[1].pixels)
+
+
+def test_one_picture_more_changes_no_question_by_more_than_it_says():
+    """One that is white where all others are dark, and one at either end of what a pixel can be: counts, sums and squares move by their norm at most."""
+    x, worst = pictures(50), {}
+    board = (torch.arange(12)[:, None] + torch.arange(10)[None]) % 2 * 255
+    for odd in (torch.full((12, 10), 255), torch.zeros(12, 10), board):
+        more = Pictures(torch.cat([x.static, torch.tensor([[0.0, 2.0]])]), torch.cat([x.pixels, odd.to(torch.uint8)[None, None]]))
+        heard = [Lone(), Lone()]
+        for ask, rows in zip(heard, (x, more), strict=True):
+            learned(rows, ask)
+        for what, far in farthest(*heard).items():
+            worst[what] = max(worst.get(what, 0.0), far)
+    assert worst["counts"] == 1
+    assert 0.9 < worst["sums"] <= 1 + 1e-5, worst
+
+
+@pytest.mark.parametrize("layout", [LAYOUT, ImageLayout(LAYOUT.static, (3, 8, 9), 256), ImageLayout(Layout((Field(1), Field())), SHAPE, 256)])
+def test_with_hardly_any_noise_it_learns(layout):
+    """Means of kinds, of all where kinds cannot be told apart, and how pixels vary and go together."""
+    x = pictures(3000, shape=layout.shape)
+    drawn = learned(x, Private(MUCH, 1, 1e-9), layout).sample(6000, rng=rng())
+    assert drawn.pixels.shape[1:] == layout.shape and drawn.pixels.dtype == torch.uint8
+    kinds = layout.static.fields[1].classes or 1
+    real, made = (v.pixels.float().flatten(1) for v in (x, drawn))
+    for k in range(kinds):
+        own, drawn_own = (v.static[:, 1] == k if kinds > 1 else torch.ones(len(v), dtype=torch.bool) for v in (x, drawn))
+        assert abs(float(own.float().mean() - drawn_own.float().mean())) < 0.04
+        assert (real[own].mean(0) - made[drawn_own].mean(0)).abs().max() < 5  # of 255
+        assert (real[own].std(0) / made[drawn_own].std(0)).log().abs().mean() < 0.15
+    corr = [torch.corrcoef(v.t()) for v in (real, made)]
+    assert (corr[0] - corr[1]).abs().mean() < 0.06
+
+
+def test_noise_alone_is_no_direction():
+    """Pictures that do not vary together, and much noise: nothing is taken for a direction, and what is drawn stays within what a pixel can be."""
+    x = pictures(400)
+    still = Pictures(x.static, torch.randint(120, 136, (400, 1, 12, 10), generator=rng(), dtype=torch.uint8))
+    model = learned(still, Private(0.3, 1, 1e-9))
+    assert "0 directions" in model.curve[-1]["model"]
+    assert torch.isfinite(model.rest.drawn(still.static[:50], rng())).all()
+
+
+def test_cosines_are_orthonormal_and_known_to_everybody():
+    for shape in ((1, 28, 28), (3, 9, 40), (1, 4, 4)):
+        turn, ring = cosines(shape)
+        assert torch.allclose(turn.t() @ turn, torch.eye(turn.shape[1]), atol=1e-5)
+        assert len(ring) == turn.shape[1] and (ring.diff() >= 0).all()
+    assert len(kinds_of(Layout((Field(1), Field(3), Field(2))))) == 6
+    assert kinds_of(Layout((Field(1), Field()))).tolist() == [[-1.0, -1.0]] == kinds_of(Layout((Field(1), Field(500)))).tolist()
+
+
+def test_a_notebook_learns_images_under_a_promise(tmp_path):
+    """By a Synthesizer, saved and loaded; what stands beside is learned by a family that can keep it."""
+    digits = read("digits", images=True, label="digit")
+    model = Synthesizer("gmm")
+    model.fit(digits, mechanism=mechanism(model, epsilon=8, delta=1e-5))
+    model.save(tmp_path)
+    again = Synthesizer.load(tmp_path)
+    assert again.arguments == {"static": "marginals"}
+    made = again.sample(50, balance="digit")
+    assert made.values.equals(model.sample(50, balance="digit").values) and len(made) == 50
+
+
+def test_who_cannot_keep_it_says_who_can():
+    assert private(ImageLayout) == ["gmm"]
+    with pytest.raises(DataError, match="diffusion does not learn images under differential privacy, expected one that does: gmm"):
+        private(ImageLayout, "diffusion")
+    with pytest.raises(DataError, match="static: gan does not learn from noisy sums and counts, expected one that does: gmm, marginals"):
+        beside(ImageLayout, {"static": "gan"})
