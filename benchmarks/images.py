@@ -1,4 +1,4 @@
-"""Families of images side by side: `python benchmarks/images.py [--data digits enlarged] [--only gmm vae] [--minutes 10] [--balance] [--keep FOLDER]`.
+"""Families of images side by side: `python benchmarks/images.py [--data digits enlarged] [--only gmm vae] [--balance] [--epsilon 1 3] [--keep FOLDER]`.
 
 scikit-learn's digits (1,400 to learn from, 397 held out); the same as 8,000 images of 28 x 28 pixels, each turned and moved in its own way
 ("enlarged"); and where LIKENESS_DATA holds pneumoniamnist.npz, its own parts "train" and "test".
@@ -9,7 +9,8 @@ Everybody runs with the defaults, one after the other, and draws as many images 
     tstr               accuracy on held-out images of a network that learned from synthetic ones; beside the first row that of real ones
     nearest            median distance, in pixels, to the nearest training image, by that to the nearest held-out one; far below 1: copies
 As many of each are compared. First what real images get: the training images themselves, copied, which every judge of likeness loves; and
-images of a normal density for each class, a control that needs no generator.
+images of a normal density for each class, a control that needs no generator. With --epsilon families that can learn under differential privacy do so,
+three times each, and the median of each figure is shown: noise has no seed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import argparse
 import os
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +30,12 @@ from sklearn.neighbors import NearestNeighbors
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from generators.building import private
 from generators.data import Column, Schema, Table, image_column, pixels_of
+from generators.layout import ImageLayout
 from generators.registry import OF_IMAGES
 from generators.synthesizer import Synthesizer
+from pipelines.promise import mechanism
 from validation.coverage import covered
 from validation.images import dense, distance
 from validation.pictures import Look, kinds, shown, through, trained
@@ -176,6 +181,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(OF_IMAGES), choices=list(OF_IMAGES))
     parser.add_argument("--minutes", type=float, help="a time budget for each family that has one")
     parser.add_argument("--balance", action="store_true", help=f"of two classes with {RARE} and {FREQUENT} images, what synthetic ones help a classifier")
+    parser.add_argument("--epsilon", type=float, nargs="*", default=[], help="under differential privacy, at so much and --delta")
+    parser.add_argument("--delta", type=float, default=1e-6)
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where the real images and every synthetic dataset stay")
     asked = parser.parse_args()
     if "pneumoniamnist" in asked.data and not os.environ.get("LIKENESS_DATA"):
@@ -192,7 +199,16 @@ def main() -> None:
         print(f"| | {' | '.join(FIGURES)} | fit s | CPU s | draw s |\n|{'---|' * (len(FIGURES) + 4)}", flush=True)
         for control, made in (("training images, copied", train), ("a normal density for each class", normal(train, np.random.default_rng(0)))):
             print(line(control, judge.figures(made)), flush=True)
-        for family in asked.only:
+        for epsilon, family in product(asked.epsilon, private(ImageLayout)):
+            found, seconds = [], []
+            for seed in range(3):
+                begin, model = time.monotonic(), Synthesizer(family)
+                model.fit(train, mechanism=mechanism(model, epsilon, asked.delta))
+                seconds.append(time.monotonic() - begin)
+                found.append(judge.figures(model.sample(len(train), seed=seed)))
+            middle = {k: float(np.median([f[k] for f in found])) for k in FIGURES}
+            print(line(f"{family}, epsilon {epsilon:g}", middle, float(np.median(seconds))), flush=True)
+        for family in asked.only if not asked.epsilon else []:
             begin, spent = time.monotonic(), time.process_time()
             model = Synthesizer(family, **arguments if family != "gmm" else {}).fit(train)
             fitted, spent = time.monotonic(), time.process_time() - spent

@@ -1,5 +1,6 @@
 """Images under differential privacy: nothing but answers reaches the model, one picture changes them by no more than they say, and it learns."""
 
+import numpy as np
 import pytest
 import torch
 from deaf import Deaf, Lone, farthest
@@ -11,9 +12,12 @@ from generators.images.noisy import cosines, kinds_of
 from generators.layout import Field, ImageLayout, Layout, Pictures
 from generators.synthesizer import Synthesizer
 from pipelines import mechanism, read
+from privacy.accounting import epsilon_of
+from privacy.audit import lower_bound
 from privacy.mechanism import Private
 
 SHAPE, MUCH = (1, 12, 10), 1e7
+RHO, DELTA = 0.02, 1e-5
 LAYOUT = ImageLayout(Layout((Field(1), Field(3))), SHAPE, 256)
 
 
@@ -80,6 +84,34 @@ def test_noise_alone_is_no_direction():
     model = learned(still, Private(0.3, 1, 1e-9))
     assert "0 directions" in model.curve[-1]["model"]
     assert torch.isfinite(model.rest.drawn(still.static[:50], rng())).all()
+
+
+class Understated(Private):
+    """The bug: what one picture adds to a sum is said to be a hundredth of what it is."""
+
+    def sums(self, exact, norm, share):
+        return super().sums(exact, norm / 100, share)
+
+    def part(self, share, name):
+        whole = super().part(share, name)
+        return Understated(whole.rho, whole.rows, whole.delta)
+
+
+@pytest.mark.parametrize("planted", [False, True])
+def test_a_white_picture_among_dark_ones_is_not_found_out(planted):
+    """A hundred models with it and a hundred without: by how bright what they draw is, epsilon is surely no more than is claimed; the planted bug is found."""
+    dark = Pictures(torch.zeros(30, 2), torch.full((30, 1, 12, 10), 20, dtype=torch.uint8))
+    white = Pictures(torch.zeros(1, 2), torch.full((1, 1, 12, 10), 255, dtype=torch.uint8))
+    more = Pictures(torch.cat([dark.static, white.static]), torch.cat([dark.pixels, white.pixels]))
+
+    def bright(x: Pictures) -> float:
+        model = learned(x, (Understated if planted else Private)(RHO, 1, 1e-9))
+        normal, q = model.rest.normal, model.rest.grain.main
+        return float((normal.mean + normal.turn[:, :q] @ model.rest.main.mean[0, :q]).sum())
+
+    found = [np.array([bright(x) for _ in range(100)]) for x in (more, dark)]
+    measured, claimed = lower_bound(*found, DELTA, 0.999), epsilon_of(DELTA, RHO, [])
+    assert (measured > claimed) == planted, (measured, claimed)
 
 
 def test_cosines_are_orthonormal_and_known_to_everybody():
