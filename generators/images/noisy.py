@@ -74,14 +74,10 @@ def normals(layout: ImageLayout, x: Pictures, directions: int | None, ask: Mecha
     middle = (ask.sums(flat.double().sum(0), bound, MIDDLE) / n).float()
     middle = turn @ _shrunk((middle @ turn)[None], torch.tensor([bound * ask.sd(MIDDLE) / n]), ring)[0]
     radius, lost = _radius((flat - middle).norm(dim=1), 2 * bound, ask)
-
-    def within(away: Tensor) -> Tensor:
-        return away * (radius / away.norm(dim=1, keepdim=True).clamp_min(1e-9)).clamp_max(1.0)
-
-    sums = torch.zeros(len(kinds), pixels, dtype=torch.double).index_add_(0, which, within(flat - middle).double())
+    sums = torch.zeros(len(kinds), pixels, dtype=torch.double).index_add_(0, which, _within(flat - middle, radius).double())
     told = (ask.sums(sums, radius, MEANS) / held[:, None]).float() @ turn
     shift = _shrunk(told, radius * ask.sd(MEANS) / held.float(), ring)
-    v = within(flat - (middle + shift @ turn.t())[which])
+    v = _within(flat - (middle + shift @ turn.t())[which], radius)
     z, whole = (v @ turn).double(), v.double().square().sum(1)
     share, q = ask.rest - RINGS, min(directions or MAIN, len(ring))
     rings = torch.zeros(len(flat), int(ring[-1]) + 2, dtype=torch.double).index_add_(1, ring, z.square())
@@ -121,6 +117,11 @@ def _symmetric(matrix: Tensor, asked: Callable[[Tensor], Tensor]) -> Tensor:
     out = torch.zeros_like(matrix)
     out[rows, columns] = asked(matrix[rows, columns] * weight) / weight
     return out + out.triu(1).t()
+
+
+def _within(away: Tensor, radius: float) -> Tensor:
+    """Each cut to that norm."""
+    return away * (radius / away.norm(dim=1, keepdim=True).clamp_min(1e-9)).clamp_max(1.0)
 
 
 def _radius(away: Tensor, farthest: float, ask: Mechanism) -> tuple[float, float]:
