@@ -63,6 +63,7 @@ RANK = {
     "images.painted": 2.7,
     "images.grain": 1.3,
     "images.apart": 1.3,
+    "images.noisy": 1.4,
     "images.together": 3.1,
     "images.gmm": 3.2,
     "images.album": 3.5,

@@ -13,6 +13,8 @@ from generators.images.noisy import cosines, kinds_of
 from generators.layout import Field, ImageLayout, Layout, Pictures
 from generators.synthesizer import Synthesizer
 from pipelines import mechanism, read
+from pipelines.config import load_entry
+from pipelines.sources import load_split
 from privacy.accounting import epsilon_of
 from privacy.audit import lower_bound
 from privacy.mechanism import Private
@@ -137,3 +139,16 @@ def test_who_cannot_keep_it_says_who_can():
         private(ImageLayout, "diffusion")
     with pytest.raises(DataError, match="static: gan does not learn from noisy sums and counts, expected one that does: gmm, marginals"):
         beside(ImageLayout, {"static": "gan"})
+
+
+def test_an_entry_of_images_takes_the_family_that_can_and_one_of_series_is_refused(tmp_path):
+    config = tmp_path / "flows.yaml"
+    config.write_text("p: {source: {images: digits, label: digit}, privacy: {epsilon: 3, delta: 1.0e-6}}")
+    entry = load_entry(config, "p")
+    assert entry.family == "gmm"
+    train, holdout = load_split(entry)
+    held = set(holdout.column("image").to_pylist())
+    assert len(train) + len(holdout) == 1797 and not held & set(train.column("image").to_pylist())
+    config.write_text("p: {source: {dataset: fertility}, privacy: {epsilon: 3, delta: 1.0e-6}}")
+    with pytest.raises(DataError, match="does not learn series under differential privacy, expected one that does: there is none yet"):
+        load_entry(config, "p")
