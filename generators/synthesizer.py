@@ -48,6 +48,7 @@ class Synthesizer:
         if family not in known:
             raise DataError(f"generator: unknown family {family!r}, expected one of {', '.join(known)}")
         self.family, self.arguments, self.seed, self.rare_below = family, arguments, seed, rare_below
+        self.built = arguments  # with which the generator was
         self.rows: int | None = None  # that were learned from, where they are not told exactly
 
     def __getattr__(self, name: str) -> Any:
@@ -76,7 +77,8 @@ class Synthesizer:
         x = self.encoder.encode(data, rng=rng)
         held = torch.randperm(count, generator=rng) < HELD_OUT * (1 + (count <= FEW)) * count
         held = held if isinstance(x, Sequences) else held[torch.from_numpy(data.subjects)]  # a row, or an image
-        self.generator = build(self.family, self.encoder.layout, self.arguments)
+        self.built = self.arguments
+        self.generator = build(self.family, self.encoder.layout, self.built)
         self.generator.fit(x[~held], x[held], rng=rng, log=log, checkpoint=checkpoint)
         return self
 
@@ -87,12 +89,12 @@ class Synthesizer:
         all after him get."""
         kind = kind_of(data.schema)
         private(kind, self.family)
-        self.arguments = beside(kind, self.arguments)
+        self.built = beside(kind, self.arguments)
         data, rng = some_of_each(data, mechanism.rows).open(), torch.Generator().manual_seed(int.from_bytes(os.urandom(7)))
         counting, encoding = (ROWS, ENCODING) if mechanism.training is None else (FEWER * ROWS, FEWER * ENCODING)
         self.rows = max(int(mechanism.part(counting, "the number of rows").counts(torch.tensor([len(data)], dtype=torch.double), 1.0)), 1)
         self.encoder = encoder_of(data.schema)(self.rare_below).fit(data, rng=rng, mechanism=mechanism.part(encoding, "the values of each column"))
-        self.generator = build(self.family, self.encoder.layout, self.arguments)
+        self.generator = build(self.family, self.encoder.layout, self.built)
         x = self.encoder.encode(data, rng=rng)
         self.generator.fit(x, x[:0], rng=rng, log=log, mechanism=mechanism.part(mechanism.rest, "what they have to do with each other"))
         return self
@@ -233,7 +235,7 @@ class Synthesizer:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         state = {
-            "format": FORMAT, "modality": self.encoder.modality, "family": self.family, "arguments": self.arguments, "seed": self.seed,
+            "format": FORMAT, "modality": self.encoder.modality, "family": self.family, "arguments": self.built, "seed": self.seed,
             "encoder": self.encoder.state(), "structure": self.generator.structure(), "rows": self.rows,
         }  # fmt: skip
         (folder / "model.json").write_text(json.dumps(state, sort_keys=True))

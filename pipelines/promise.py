@@ -63,7 +63,7 @@ class Budget:
 
 
 def mechanism(model: Synthesizer, epsilon: float, delta: float, rows: int = 1) -> Private:
-    """What a model of tables is fitted through to keep (epsilon, delta), in a notebook: `model.fit(table, mechanism=mechanism(model, 1, 1e-6))`.
+    """What a model of tables or images is fitted through to keep (epsilon, delta), in a notebook: `model.fit(table, mechanism=mechanism(model, 1, 1e-6))`.
 
     rows: of one subject, at most. It is spent by one fit. Kinds of columns, and what is declared of them, are to be known without the data.
     Raises DataError for what cannot be promised, or a family that cannot keep it."""
@@ -72,7 +72,7 @@ def mechanism(model: Synthesizer, epsilon: float, delta: float, rows: int = 1) -
 
     privacy({"epsilon": epsilon, "delta": delta, "rows": rows}, "mechanism")
     private(Layout, model.family)
-    training = descent_of(model.family, Layout(()), model.arguments)
+    training = descent_of(model.family, Layout(()), {k: v for k, v in model.arguments.items() if k != "static"})
     if training and rows > 1:
         raise DataError(f"mechanism: rows: found {rows}, expected 1: {model.family} is trained by steps, which know rows, and not whose they are")
     return Promise(epsilon, delta, rows).mechanism(training)

@@ -31,7 +31,7 @@ def _of_images(source: Source, root: Path) -> Table:
     try:
         values, image = images.read(source.location, root, source.size, source.target, source.split)
         _enough(values.num_rows, "images")
-        declared = ({source.target: {"kind": "category"}} if source.target else {}) | dict(source.columns)
+        declared = dict(source.columns) | ({source.target: {"kind": "category"} | dict(source.columns.get(source.target, {}))} if source.target else {})
         beside = values.drop_columns([image.name])
         columns = [c for c in detect(beside, declared, target=source.target) if c.kind != "drop"]
         values = values.select([image.name, *(c.name for c in columns)])

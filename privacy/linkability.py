@@ -56,7 +56,7 @@ def linkability(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0
 
     attack, control = rate(members, source), rate(strangers, source)
     copy = sample(train, ROWS, rng)
-    copied, missed = (rate(sample(people, MOST // 3, rng), copy) for people in (members, strangers))
+    copied, missed = (rate(sample(people, MOST // 3, rng), copy) for people in (copy, strangers))
     fresh, rest = split(holdout, 2, rng)
     again = [a / b for a, b in (rate(members, fresh), rate(sample(rest, MOST, rng), fresh))]
     value, (low, high) = residual(attack[0] / attack[1], control[0] / control[1]), residual_interval(attack, control)

@@ -48,7 +48,7 @@ def residual_interval(attack: tuple[float, float], control: tuple[float, float],
     def limit(edge: float, base: float, sign: int) -> float:
         square = base * (2 * p - base)
         root = math.sqrt(max(0.0, (q * p) ** 2 - edge * (2 * q - edge) * square))
-        return 1 - (q * p + sign * root) / square if square > 0 else -1.0
+        return 1 - (q * p + sign * root) / square if square > 0 else -float(sign)  # nothing can be said
 
     return max(-1.0, limit(q_high, p_low, 1)), min(1.0, limit(q_low, p_high, -1))
 

@@ -45,7 +45,8 @@ def test_rates_by_hand():
     assert residual(0.9, 0.8) == pytest.approx(0.5)
     low, high = residual_interval((900, 1000), (800, 1000))
     assert low < 0.5 < high and high - low < 0.3
-    assert residual_interval((10, 10), (10, 10))[0] == -1
+    assert residual_interval((10, 10), (10, 10)) == (-1, 1)
+    assert residual_interval((1500, 1500), (1497, 1500))[1] == 1  # strangers are hit nearly as often: nothing can be said
 
 
 def test_interval_of_the_residual_risk_covers():

@@ -78,4 +78,4 @@ def beyond(directions: Directions, x: Tensor) -> Tensor:
     """x (n, pixels) -> (n,) mean square of what is beyond the directions, in units of that of all pictures."""
     away = x - directions.mean
     left = away.square().sum(1) - (away @ directions.turn).square().sum(1)
-    return left / directions.spread[-1] ** 2 / (x.shape[1] - directions.kept)
+    return left / directions.spread[-1] ** 2 / max(x.shape[1] - directions.kept, 1)

@@ -120,8 +120,8 @@ def _symmetric(matrix: Tensor, asked: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def _within(away: Tensor, radius: float) -> Tensor:
-    """Each cut to that norm."""
-    return away * (radius / away.norm(dim=1, keepdim=True).clamp_min(1e-9)).clamp_max(1.0)
+    """Each cut to that norm, and a little below, as floating-point numbers are rounded."""
+    return away * ((1 - 1e-6) * radius / away.norm(dim=1, keepdim=True).clamp_min(1e-9)).clamp_max(1.0)
 
 
 def _radius(away: Tensor, farthest: float, ask: Mechanism) -> tuple[float, float]:
