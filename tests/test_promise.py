@@ -86,13 +86,13 @@ def test_the_same_run_spends_once_and_other_judges_spend_nothing(project):
 
 
 def test_a_kill_spends_once_and_nothing_is_forgotten(project):
-    """Killed while it learns, whenever that is: what was spent is in the ledger, and the run after it goes on under the same name."""
+    """Killed as soon as it is entered, or while it learns: what was spent is in the ledger, and the run after it goes on under the same name."""
     config = lay(project, ENTRY.replace("rounds: 4", "rounds: 200, cells: 20000"))
     ledger = project / "runs" / "ledger.jsonl"
     for pause in (0.0, 0.3, 1.0):
         process = spawn(config)
         until = time.monotonic() + 120
-        while not ledger.is_file() and process.poll() is None and time.monotonic() < until:
+        while not (ledger.is_file() and ledger.stat().st_size) and process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
         time.sleep(pause)
         os.killpg(process.pid, signal.SIGKILL) if os.getpgid(process.pid) == process.pid else process.kill()
