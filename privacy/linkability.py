@@ -16,7 +16,7 @@ import numpy as np
 
 from generators.data import Table
 from privacy.nearness import nearest
-from privacy.rates import harmless, residual, residual_interval, wilson
+from privacy.rates import powerless, residual, residual_interval, wilson
 from validation.features import Features
 from validation.resampling import count, looked_at, sample, split, too_few
 from validation.score import Score
@@ -66,4 +66,4 @@ def linkability(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0
         "copy": residual(copied[0] / copied[1], missed[0] / missed[1]),
         "looked_at": looked_at({"synthetic": len(source), "members": count(members), "strangers": count(strangers)}, there),
     }
-    return Score("privacy.linkability", value, min(low, value), max(high, value), residual(*again), "low", harmless(copied, missed), details)
+    return Score("privacy.linkability", value, min(low, value), max(high, value), residual(*again), "low", powerless(copied, missed), details)

@@ -53,7 +53,7 @@ def residual_interval(attack: tuple[float, float], control: tuple[float, float],
     return max(-1.0, limit(q_high, p_low, 1)), min(1.0, limit(q_low, p_high, -1))
 
 
-def harmless(attack: tuple[float, float], control: tuple[float, float]) -> str | None:
+def powerless(attack: tuple[float, float], control: tuple[float, float]) -> str | None:
     """Why an attack tells nothing, from what it does with a verbatim copy, as (hits, trials); None where it tells something: it is surely better
     than with strangers, or it surely takes less than MILD, so that not even the training table itself would do harm by it."""
     low, high = residual_interval(attack, control)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from generators.data import Table
-from privacy.rates import harmless, residual, residual_interval, wilson
+from privacy.rates import powerless, residual, residual_interval, wilson
 from validation.features import Features
 from validation.resampling import count, sample, split, too_few
 from validation.score import Score
@@ -72,7 +72,7 @@ def singling(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, r
     again = guessed(People(fresh, features), tuple(People(_so_many(t, half, rng), features) for t in (train, rest)), rng)
     value = residual(attack / GUESSES, control / GUESSES)
     low, high = residual_interval((attack, GUESSES), (control, GUESSES))
-    power = harmless((copied[0], GUESSES), (copied[1], GUESSES))
+    power = powerless((copied[0], GUESSES), (copied[1], GUESSES))
     details = {
         "guesses": GUESSES, "people": size,
         "attack": {"value": attack / GUESSES, "interval": list(wilson(attack, GUESSES))},

@@ -8,7 +8,7 @@ import pytest
 from pipelines.gates import DEFAULTS, FAIL, NO_VERDICT, PASS, judged, lacks
 from privacy import JUDGES
 from privacy.linkability import halves, linked
-from privacy.rates import MILD, harmless
+from privacy.rates import MILD, powerless
 from privacy.singling import People, guessed
 from validation.features import Features
 
@@ -90,9 +90,9 @@ def test_columns_that_say_nothing_do_no_harm(metric):
 
 
 def test_a_copy_of_which_nothing_is_known_is_no_verdict():
-    assert harmless((500, 1000), (400, 1000)) is None
-    assert harmless((10, 1000), (10, 1000)) is None
-    said = harmless((5, 20), (5, 20))
+    assert powerless((500, 1000), (400, 1000)) is None
+    assert powerless((10, 1000), (10, 1000)) is None
+    said = powerless((5, 20), (5, 20))
     assert said and "too small" in said
     train, holdout = planted.patients(60, 0), planted.patients(3, 1)
     assert judged(BOTH[0], DEFAULTS[BOTH[0]], JUDGES[BOTH[0]](train, holdout, train)).verdict == NO_VERDICT
