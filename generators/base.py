@@ -59,6 +59,7 @@ class Mechanism(Protocol):
 
     rest: float  # the share that has not been taken yet, 1 at first
     rows: int | None  # of one person, at most; None where answers are exact and it does not matter
+    steps: int | None  # of a person's series, at most; None where there are no series
     training: object | None  # steps by noisy gradients that may be told beside, if any
 
     def sd(self, share: float) -> float:

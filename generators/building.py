@@ -45,8 +45,8 @@ def kind_of(schema: Schema) -> type:
 
 def private(kind: type, family: str | None = None) -> list[str]:
     """The families that learn under differential privacy what a layout of this kind says. Raises DataError where `family` is none of them."""
-    what, families, joint = BUILT[kind]
-    able = [name for name, of in families.items() if getattr(of, "private", False) or (joint is None and getattr(of, "descent", None))]
+    what, families, _ = BUILT[kind]
+    able = [name for name, of in families.items() if getattr(of, "private", False) or getattr(of, "descent", None)]
     if family is not None and family not in able:
         raise DataError(
             f"generator: {family} does not learn {what} under differential privacy, expected one that does: {', '.join(able) or 'there is none yet'}"
@@ -64,7 +64,11 @@ def beside(kind: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {"static": MARGINS} | dict(arguments)
 
 
-def descent_of(family: str, layout: Layout, arguments: Mapping[str, Any]) -> Descent | None:
-    """How such a model is trained through a mechanism, if it is by steps."""
-    model = build(family, layout, arguments)
+NOTHING = {Layout: Layout(()), SeriesLayout: SeriesLayout(Layout(()), Layout(()), ((1, 1),)), ImageLayout: ImageLayout(Layout(()), (1, 8, 8))}
+
+
+def descent_of(kind: type, family: str, arguments: Mapping[str, Any]) -> Descent | None:
+    """How such a model, of what a layout of this kind says, is trained through a mechanism, if it is by steps."""
+    model = build(family, NOTHING[kind], arguments)
+    model = getattr(model, "rest", model)
     return model.how if getattr(model, "descent", None) else None

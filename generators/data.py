@@ -164,6 +164,12 @@ def some_of_each(table: Table, rows: int) -> Table:
     return table.take(np.sort(order[np.arange(len(order)) - first < rows]))
 
 
+def first_of_each(table: Table, steps: int) -> Table:
+    """Series of which each ends after so many steps, at most."""
+    first = np.cumsum(table.lengths) - table.lengths
+    return table.take(np.arange(len(table)) - first[table.subjects] < steps)
+
+
 def image_column(name: str, pixels: np.ndarray) -> tuple[Column, pa.Array]:
     """Pixels (n, height, width) or (n, height, width, channels), uint8 or uint16, as a column of a Table and its values."""
     if pixels.dtype not in (np.uint8, np.uint16) or pixels.ndim not in (3, 4):

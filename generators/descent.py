@@ -29,15 +29,17 @@ LINES = 20  # that are said of a training
 
 @dataclass(frozen=True)
 class Descent:
-    """passes: over the rows, on average; chance: of a row to be in a batch; norm: to which a row's gradient is cut; rate: of Adam"""
+    """passes: over the rows, on average; chance: of a row to be in a batch; norm: to which a row's gradient is cut; rate: of Adam;
+    counted: share of what may be told in all that counts take, and the training does not"""
 
     passes: float = 10.0
     chance: float = 0.02
     norm: float = 1.0
     rate: float = 5e-3
+    counted: float = 0.2
 
     def __post_init__(self):
-        number(1e-9, passes=self.passes, norm=self.norm, rate=self.rate), number(1e-6, 1, chance=self.chance)
+        number(1e-9, passes=self.passes, norm=self.norm, rate=self.rate), number(1e-6, 1, chance=self.chance, counted=self.counted)
 
     @property
     def steps(self) -> int:

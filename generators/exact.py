@@ -10,7 +10,7 @@ class Exact:
     """A base.Mechanism that protects nobody."""
 
     rest = 1.0
-    rows = None
+    rows = steps = None
     training = None
 
     def sd(self, share: float) -> float:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from generators.base import Mechanism
 
-STATIC = 0.1  # of what a mechanism may tell
+STATIC, FEWER = 0.1, 0.3  # shares of what a mechanism may tell, by counts alone or beside a training
 
 
 class Joint(nn.Module):
@@ -33,8 +33,11 @@ class Joint(nn.Module):
         self, x: Any, held_out: Any, *, rng: torch.Generator, log: Callable[[str], None] = lambda line: None,
         checkpoint: Path | None = None, mechanism: Mechanism | None = None,
     ):  # fmt: skip
-        """mechanism: of which the static fields get the share STATIC."""
-        parts = ({}, {}) if mechanism is None else ({"mechanism": mechanism.part(STATIC, self.beside)}, {"mechanism": mechanism.part(1 - STATIC, "the rest")})
+        """mechanism: of which the static fields get a share, and the rest all others."""
+        parts = {}, {}
+        if mechanism is not None:
+            part = mechanism.part(STATIC if mechanism.training is None else FEWER, self.beside)
+            parts = {"mechanism": part}, {"mechanism": mechanism.part(mechanism.rest, "the rest")}
         own = lambda line: log(f"{self.beside}, {line}")  # noqa: E731
         self.static.fit(x.static, held_out.static, rng=rng, log=own, checkpoint=checkpoint and checkpoint.with_name(f"{checkpoint.name}.static"), **parts[0])
         self.rest.fit(x, held_out, rng=rng, log=log, checkpoint=checkpoint, **parts[1])

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 NEVER = -1e6  # of a value that evidence rules out
+TABLE = 2**23  # numbers of a clique that are held for many rows at once
 
 
 class JunctionTree:
@@ -101,6 +102,44 @@ class JunctionTree:
             for v in reversed(new):
                 values[:, v] = drawn % self.sizes[v]
                 drawn = drawn // self.sizes[v]
+        return values
+
+    def posterior(self, beliefs: list[Tensor], values: Tensor, known: set[int]) -> tuple[list[Tensor], Tensor]:
+        """Rows of which some variables are known, values (n, variables). For each clique (n, and an axis for each of its unknown variables): log p of
+        these and of all that is known at it and below it in the tree, given what it shares with its parent; and log p(known), (n,)."""
+        tables, up = [], {child: shared for child, _, shared in self.links}
+        for i, clique in enumerate(self.cliques):
+            shared = up.get(i, ())
+            there, not_there = ([v for v in clique if (v in known) == which] for which in (True, False))
+            table = beliefs[i] - lifted(projected(beliefs[i], clique, shared), shared, clique) if shared else beliefs[i]
+            table = table.permute([clique.index(v) for v in (*there, *not_there)]).reshape(self.count(there), *(self.sizes[v] for v in not_there))
+            tables.append(table[self._at(values, there)])
+        for child, parent, shared in self.links:
+            axes, onto = (["row", *(v for v in self.cliques[i] if v not in known)] for i in (child, parent))
+            sent = projected(tables[child], axes, ["row", *(v for v in shared if v not in known)])
+            tables[parent] = tables[parent] + lifted(sent, [a for a in axes if a == "row" or a in shared], onto)
+        return tables, projected(tables[self.root], [-1, *range(tables[self.root].ndim - 1)], [-1])
+
+    def complete(self, beliefs: list[Tensor], values: Tensor, known: set[int], *, rng: torch.Generator) -> Tensor:
+        """The same rows with all other variables drawn given those that are known, (n, variables)."""
+        most = max((self.count([v for v in c if v not in known]) for c in self.cliques), default=1)
+        return torch.cat([self._complete(beliefs, part.clone(), known, rng) for part in values.split(max(TABLE // most, 1))])
+
+    def _complete(self, beliefs: list[Tensor], values: Tensor, known: set[int], rng: torch.Generator) -> Tensor:
+        tables, _ = self.posterior(beliefs, values, known)
+        for i, shared in [(self.root, ()), *((child, shared) for child, _, shared in reversed(self.links))]:
+            axes = [v for v in self.cliques[i] if v not in known]
+            drawn_before, new = [v for v in axes if v in shared], [v for v in axes if v not in shared]
+            if not new:
+                continue
+            table = tables[i].permute(0, *(1 + axes.index(v) for v in (*drawn_before, *new))).reshape(len(values), self.count(drawn_before), -1)
+            table = table[torch.arange(len(values)), self._at(values, drawn_before)]
+            share = (table - table.amax(1, keepdim=True)).exp().cumsum(1)
+            u = torch.rand(len(values), 1, generator=rng, dtype=torch.double) * share[:, -1:]
+            place = torch.searchsorted(share, u, right=True)[:, 0].clamp_max(share.shape[1] - 1)
+            for v in reversed(new):
+                values[:, v] = place % self.sizes[v]
+                place = place // self.sizes[v]
         return values
 
     def _at(self, values: Tensor, variables: Sequence[int]) -> Tensor:

@@ -110,8 +110,9 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, which: Tensor) -> Sequences:
-        """The series at these positions, (m,) int64, or where this mask is true, (n,) bool."""
+    def __getitem__(self, which: Tensor | slice) -> Sequences:
+        """The series at these positions, (m,) int64 or a slice, or where this mask is true, (n,) bool."""
+        which = torch.arange(len(self))[which] if isinstance(which, slice) else which
         which = which.nonzero()[:, 0] if which.dtype == torch.bool else which
         return Sequences(self.static[which], self.lengths[which], self.steps[positions(self.lengths, which)])
 

@@ -18,13 +18,16 @@ from generators.series.diffusion import Denoised
 from generators.series.gan import Adversarial
 from generators.series.gmm import WindowMixture
 from generators.series.hmm import HMM
+from generators.series.marginals import Markov
 from generators.series.vae import Latent
 from generators.vae import VAE
 
 FAMILIES = {"gmm": GMM, "autoregressive": Autoregressive, "flow": Flow, "vae": VAE, "gan": GAN, "diffusion": Diffusion, "marginals": Marginals, "sdv": SDV}
 
 # what says the steps of series, given what stays
-OF_SERIES = {"gmm": WindowMixture, "hmm": HMM, "autoregressive": Recurrent, "vae": Latent, "gan": Adversarial, "diffusion": Denoised}
+OF_SERIES = {
+    "gmm": WindowMixture, "hmm": HMM, "autoregressive": Recurrent, "vae": Latent, "gan": Adversarial, "diffusion": Denoised, "marginals": Markov,
+}  # fmt: skip
 
 # what says the pixels of images, given what stands beside them
 OF_IMAGES = {"gmm": PictureMixture, "autoregressive": PixelCNN, "flow": PictureFlow, "vae": PictureVAE, "gan": PictureGAN, "diffusion": Denoiser}

@@ -16,8 +16,8 @@ import torch
 
 from generators import uses
 from generators.base import Mechanism
-from generators.building import beside, build, kind_of, private
-from generators.data import DataError, Schema, Table, some_of_each
+from generators.building import beside, build, descent_of, kind_of, private
+from generators.data import DataError, Schema, Table, first_of_each, some_of_each
 from generators.encoding.image import ImageEncoder
 from generators.encoding.series import SeriesEncoder
 from generators.encoding.table import TableEncoder
@@ -30,8 +30,7 @@ HELD_OUT = 0.1  # share of the subjects on which a generator decides when to sto
 FEW = 2000  # and twice that where there are no more subjects than this
 TRIED = 200  # rows that are drawn to see whether a request can be met
 PIXELS = 2**26  # of the images of a part, at most
-ROWS, ENCODING = 0.01, 0.15  # shares of what may be told that go to the number of rows, and to the values of columns
-FEWER = 5  # times these, where a training takes most of it
+ROWS, ENCODING = 0.01, 0.15  # shares of what may be told, a training's too, that go to the number of rows, and to the values of columns
 FORMAT = 4
 ENCODERS = {encoder.modality: encoder for encoder in (TableEncoder, SeriesEncoder, ImageEncoder)}
 
@@ -90,10 +89,13 @@ class Synthesizer:
         kind = kind_of(data.schema)
         private(kind, self.family)
         self.built = beside(kind, self.arguments)
-        data, rng = some_of_each(data, mechanism.rows).open(), torch.Generator().manual_seed(int.from_bytes(os.urandom(7)))
-        counting, encoding = (ROWS, ENCODING) if mechanism.training is None else (FEWER * ROWS, FEWER * ENCODING)
-        self.rows = max(int(mechanism.part(counting, "the number of rows").counts(torch.tensor([len(data)], dtype=torch.double), 1.0)), 1)
-        self.encoder = encoder_of(data.schema)(self.rare_below).fit(data, rng=rng, mechanism=mechanism.part(encoding, "the values of each column"))
+        rng = torch.Generator().manual_seed(int.from_bytes(os.urandom(7)))
+        data = (first_of_each(data, mechanism.steps) if data.schema.time else some_of_each(data, mechanism.rows)).open()
+        how = descent_of(kind, self.family, self.arguments)
+        counted, many = how.counted if how else 1.0, len(data.lengths) if data.schema.time else len(data)
+        self.rows = max(int(mechanism.part(ROWS / counted, "how many there are").counts(torch.tensor([many], dtype=torch.double), 1.0)), 1)
+        own = mechanism.part(ENCODING / counted, "the values of each column")
+        self.encoder = encoder_of(data.schema)(self.rare_below).fit(data, rng=rng, mechanism=own)
         self.generator = build(self.family, self.encoder.layout, self.built)
         x = self.encoder.encode(data, rng=rng)
         self.generator.fit(x, x[:0], rng=rng, log=log, mechanism=mechanism.part(mechanism.rest, "what they have to do with each other"))

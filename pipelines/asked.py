@@ -59,7 +59,8 @@ def _promised(entry: Entry, table: Table, people: int) -> None:
     declared = entry.source.columns
     for column in table.schema.columns:
         options, where = declared.get(column.name, {}), f"{entry.name}.source.columns.{column.name}"
-        known = column.name == table.schema.subject or column.kind == "image" or (table.schema.image and column.name == table.schema.target)  # by their part
+        role = column.name in (table.schema.subject, table.schema.time) or (table.schema.image and column.name == table.schema.target)
+        known = role or column.kind == "image"  # by their part
         if "kind" not in options and not known:
             raise DataError(f"{where}: no kind is declared, expected one: to find it in the data would tell of them; `likeness init` writes what it finds")
         if column.kind == "pii" and "faker" not in options:

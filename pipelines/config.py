@@ -163,11 +163,10 @@ def _default(kind: type, promised: bool) -> str:
 
 def _nothing(source: Source) -> Any:
     """A layout of what the source holds, without a column."""
+    from generators.building import NOTHING
     from generators.layout import ImageLayout, Layout, SeriesLayout
 
-    if source.kind == "images":
-        return ImageLayout(Layout(()), (1, 8, 8))
-    return SeriesLayout(Layout(()), Layout(()), ((1, 1),)) if source.is_series else Layout(())
+    return NOTHING[ImageLayout if source.kind == "images" else SeriesLayout if source.is_series else Layout]
 
 
 def _arguments(family: str, given: dict, where: str, nothing: Any) -> dict:
@@ -191,7 +190,7 @@ def training_of(entry: Entry) -> Any:
     """How the entry's model is trained under differential privacy, if it is by steps: a generators.descent.Descent, or None."""
     from generators.building import descent_of
 
-    return descent_of(entry.family, _nothing(entry.source), entry.arguments)
+    return descent_of(type(_nothing(entry.source)), entry.family, entry.arguments)
 
 
 def _private(found: dict, where: str, nothing: Any) -> None:
@@ -203,7 +202,8 @@ def _private(found: dict, where: str, nothing: Any) -> None:
         beside(type(nothing), found["arguments"])
     except DataError as problem:
         raise DataError(f"{where}.{problem}") from None
-    if (rows := found["promise"].rows) > 1 and descent_of(found["family"], nothing, found["arguments"]):
+    _bounded(found["promise"], found["source"], f"{where}.privacy")
+    if (rows := found["promise"].rows) > 1 and descent_of(type(nothing), found["family"], found["arguments"]):
         raise DataError(f"{where}.privacy.rows: found {rows}, expected 1: {found['family']} is trained by steps, which know rows, and not whose they are")
     for metric in found.get("gates", {}):
         if metric.startswith("privacy."):
@@ -211,6 +211,23 @@ def _private(found: dict, where: str, nothing: Any) -> None:
                 f"{where}.gates.{metric}: found beside epsilon:, expected none: it looks at the very people who are protected, so that to publish or "
                 "not would tell of them; it is measured, and stays in the report"
             )
+
+
+def _bounded(promise: Promise, source: Source, where: str) -> None:
+    """How much of one subject is learned from stands beside the right kind of source."""
+    if not source.is_series:
+        if promise.steps:
+            raise DataError(f"{where}.steps: found beside {source.kind}:, expected rows:, of one subject, or nothing; steps: is for series")
+        return
+    if source.window:
+        raise DataError(f"{where}.epsilon: found beside window:, expected subject: and time:; pieces of one long series are all of one subject")
+    if promise.rows > 1:
+        raise DataError(f"{where}.rows: found beside series, expected steps:, of one subject, at most")
+    if promise.steps is None:
+        raise DataError(f"{where}: found epsilon: without steps:, expected how many steps of one subject are learned from, at most; the first ones are")
+    if source.static is None:
+        where = where.removesuffix(".privacy")
+        raise DataError(f"{where}.source: found no static:, expected the columns that stay, or []: to find them in the data would tell of them")
 
 
 def _conditions(raw: Any, where: str) -> dict:

@@ -21,6 +21,7 @@ from validation.score import Score
 
 PASS, FAIL, NO_VERDICT = "PASS", "FAIL", "NO-VERDICT"
 METRICS = {**validation.JUDGES, **privacy.JUDGES}
+WORST = 3  # that are named in a reason; the report has more
 ORDER = [FAIL, NO_VERDICT, PASS]  # the worst decides, and comes first
 DEFAULTS: dict[str, dict[str, float]] = {
     "fidelity.shape": {"min": 0.85},  # chance alone costs 0.09 where 190 people are compared with 190
@@ -187,9 +188,14 @@ def judged(metric: str, bound: Mapping[str, float], score: Score | None) -> Row:
     if score.low < score.high and real_no_better:
         return row(NO_VERDICT, asked, f"{said}{real}, so the table is too small to tell")
     bad = score.value > bound.get("max", math.inf) if score.better == "low" else score.value < bound.get("min", -math.inf)
-    most = f" (most of all: {score.details['worst']})" if "worst" in score.details else ""
+    most = f" (most of all: {_named(score.details['worst'])})" if score.details.get("worst") else ""
     sure = "" if past(score.low, bound) and past(score.high, bound) else "it may be that "  # part of the interval is within
     return row(FAIL, asked, f"{said}{f': {sure}{words.wrong}{most}' if words.wrong and bad else ''}{real}")
+
+
+def _named(worst: str | list[dict]) -> str:
+    """What is said of the worst: itself, or the columns of the first few."""
+    return worst if isinstance(worst, str) else "; ".join(" with ".join(w["columns"]) for w in worst[:WORST])
 
 
 def known_metrics() -> list[str]:

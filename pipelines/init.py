@@ -47,6 +47,8 @@ def entry_for(source: str, *, root: Path = Path(), name: str | None = None, subj
         lines.append(f"    # subject: {_guess(values)}    whose row it is; without it each row is its own subject")
     if kind == "series":
         lines.append(f"    time: {_yaml(time)}")
+    if is_series:
+        lines.append(f"    # static: [{', '.join(map(_yaml, stays))}]     columns that stay; said beside epsilon:, else found")
     lines.append(COLUMNS)
     roles = {subject: "whose step it is", time: "when it is"} if is_series else {}
     for column, held in zip(values.column_names, values.columns, strict=True):

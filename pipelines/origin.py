@@ -19,7 +19,7 @@ class Source:
     """Where rows come from. `kind` is "table", "series" or "images" (a path, glob, folder or URL), or "dataset" (a name within scikit-learn).
 
     time: of series, the column that says when a step is; window, stride: steps of the pieces that one long series is cut
-    into, and from the start of one to that of the next
+    into, and from the start of one to that of the next; static: the columns that stay, None to find them
     size: of images, (height, width) to which all are brought; split: the parts of a .npz that are taken, none for all. Their label is the target
     """
 
@@ -31,6 +31,7 @@ class Source:
     time: str | None = None
     window: int | None = None
     stride: int | None = None
+    static: tuple[str, ...] | None = None
     size: tuple[int, int] | None = None
     split: tuple[str, ...] = ()
 
@@ -75,6 +76,8 @@ def _source(raw: Any, where: str, roles: Mapping) -> Source:
 
 def _timed(found: Source, where: str) -> None:
     """Series say whose steps they are and when, or how one long series is cut."""
+    if found.static is not None and not found.is_series:
+        raise DataError(f"{where}.static: found beside {found.kind}:, expected it beside series: alone")
     if found.kind != "series":
         for key in ("time", "window", "stride"):
             if getattr(found, key) is not None:
@@ -118,6 +121,13 @@ def _values(raw: Any, where: str) -> list:
     return list(raw)
 
 
+def _names(raw: Any, where: str) -> tuple[str, ...]:
+    """Of columns, each once."""
+    if not isinstance(raw, list | tuple) or any(isinstance(v, dict | list) or v is None for v in raw) or len(set(map(str, raw))) < len(raw):
+        raise DataError(f"{where}: found {name_of(raw)}, expected a list of columns, each once")
+    return tuple(map(str, raw))
+
+
 def _columns(raw: Any, where: str) -> dict:
     sheet = {"kind": partial(choice, among=KINDS), "low": number, "high": number, "values": _values, "faker": text, "locale": text}
     raw = {str(key): value for key, value in mapping(raw, where).items()}
@@ -131,4 +141,5 @@ ROLES = {
     "time": text,
     "window": partial(number, low=3, high=10_000, whole=True),
     "stride": partial(number, low=1, high=1e6, whole=True),
+    "static": _names,
 }

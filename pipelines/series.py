@@ -76,8 +76,9 @@ def _is_number(value: str) -> bool:
         return False
 
 
-def arranged(table: Table, time: str) -> Table:
-    """Rows by subject, in order of time, and a schema that says what stays. Raises DataError for rows that stand at one time."""
+def arranged(table: Table, time: str, static: tuple[str, ...] | None = None) -> Table:
+    """Rows by subject, in order of time, and a schema that says what stays: these columns, or all that do. Raises DataError for rows that stand at
+    one time, or a column that should stay and does not."""
     subject = table.schema.subject
     if table.column(subject).null_count:
         raise DataError(f"subject: column {subject!r} is empty in {table.column(subject).null_count} rows, expected whose step it is in every row")
@@ -94,7 +95,15 @@ def arranged(table: Table, time: str) -> Table:
         raise DataError(f"found a series of {longest} steps, expected at most {LONGEST}; cut it with window:, or keep fewer steps")
     if not same.any():
         raise DataError("every subject has one row alone, expected series; for one row a subject there is table:")
-    return replace(table, schema=replace(table.schema, time=time, static=_static(table, time, same)))
+    found = _static(table, time, same)
+    for name in static or ():
+        if name not in table.schema.arrow.names:
+            raise DataError(f"static: no column {name!r}; the columns are {', '.join(table.schema.arrow.names)}")
+        if name not in found:
+            why = "is the subject or the time" if name in (table.schema.subject, time) else "changes within a subject"
+            raise DataError(f"static: column {name!r} {why}, expected columns that stay: {', '.join(found) or 'there is none'}")
+    found = found if static is None else tuple(name for name in found if name in static)
+    return replace(table, schema=replace(table.schema, time=time, static=found))
 
 
 def _static(table: Table, time: str, same: np.ndarray) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ def of_values(values: pa.Table, source: Source) -> Table:
         table = _table(values, kept, subject, target)
         _enough(int(table.subjects.max()) + 1, "windows (a smaller window: or stride: makes more)" if source.window else "subjects")
         if time is not None:
-            table = series.arranged(table, time)
+            table = series.arranged(table, time, source.static)
             series.label(table)
         if target is not None and len(pc.unique(table.column(target).drop_null())) < 2:
             raise DataError(f"target: column {target!r} holds one value or none, expected at least two to tell apart")

@@ -35,14 +35,17 @@ class Private:
     rows:  that one person has in the data, at most
     delta: what all that is told of unknown values may spend beside; 0: none can be told
     training: steps by noisy gradients that may be told beside rho
+    steps: of one person's series, at most, who is one row then
     """
 
-    def __init__(self, rho: float, rows: int = 1, delta: float = 0.0, training: Steps | None = None):
+    def __init__(self, rho: float, rows: int = 1, delta: float = 0.0, training: Steps | None = None, steps: int | None = None):
         if not (rho > 0 and rows >= 1 and 0 <= delta < 1):
             raise ValueError(f"found rho {rho}, {rows} rows and delta {delta}, expected rho above 0, a row at least, and delta from 0 to 1")
         if training is not None and rows > 1:
             raise ValueError(f"found {rows} rows of a person and a training by steps, expected one row: a step knows rows alone")
-        self.rho, self.rows, self.delta, self.rest = rho, rows, delta, 1.0
+        if steps is not None and rows > 1:
+            raise ValueError(f"found {rows} rows of a person and {steps} steps, expected one row: a series is one")
+        self.rho, self.rows, self.delta, self.rest, self.steps = rho, rows, delta, 1.0, steps
         self.training, self.left = training, training.count if training else 0
         self.answers: list[tuple[str, float]] = []  # what each was, and the share that it took
 
@@ -97,7 +100,7 @@ class Private:
         """With the training, if there is one, where all that is left is taken. Raises ValueError where the share is no longer there."""
         training = self.training if share >= self.rest - SLACK else None
         self._take(name, share)
-        return Private(self.rho * share, self.rows, self.delta * share, training)
+        return Private(self.rho * share, self.rows, self.delta * share, training, self.steps)
 
     def _take(self, what: str, share: float) -> None:
         if not 0 < share <= self.rest + SLACK:

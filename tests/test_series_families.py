@@ -16,13 +16,14 @@ from generators.series.diffusion import Denoised
 from generators.series.gan import Adversarial
 from generators.series.gmm import WindowMixture
 from generators.series.hmm import HMM
+from generators.series.marginals import Markov
 from generators.series.vae import Latent
 
 LAYOUTS = {"mixed": MIXED, "signal": SIGNAL, "words": WORDS}
 FAMILIES = {
     "hmm": (HMM, {"passes": 6}), "gmm": (WindowMixture, {"passes": 15}), "autoregressive": (Recurrent, {"passes": 25, "width": 48, "rate": 0.01}),
     "vae": (Latent, {"passes": 40, "width": 48, "rate": 0.01}), "gan": (Adversarial, {"passes": 40, "width": 48, "depth": 1}),
-    "diffusion": (Denoised, {"passes": 60, "width": 48, "depth": 2, "rate": 0.005}),
+    "diffusion": (Denoised, {"passes": 60, "width": 48, "depth": 2, "rate": 0.005}), "marginals": (Markov, {}),
 }  # fmt: skip
 CONTRACT = {f"{name} {kind}": (family, layout, tiny) for name, (family, tiny) in FAMILIES.items() for kind, layout in LAYOUTS.items()}
 CONTRACT |= {f"hmm {numbers}": (HMM, MIXED, {"numbers": numbers, "states": 8, "chains": 2, "passes": 6}) for numbers in ("binned", "gaussian", "regression")}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from generators.base import Mechanism
 from generators.data import Column, Schema, Table, from_local, to_local, units_a_day
+from generators.encoding import told
 from generators.encoding.days import Months, Weekdays, days_of
 from generators.encoding.numeric import Numeric
 from generators.encoding.scale import Scale
@@ -13,6 +15,7 @@ from generators.layout import Field, after
 
 EQUAL = 1e-6  # of a distance, by which equal ones may differ
 APART = 0.9  # share of steps that come on another day than the step before, from which days and times of day are told apart
+FINENESS = 0.1  # share of what may be told of time that goes to how finely it is written
 ENOUGH = 140  # steps from which days of the week are
 
 
@@ -51,6 +54,16 @@ class Clock:
             self.every = float(gaps.mean()) if len(gaps) else 1.0
         else:
             self.gap = self._numeric(data.schema).fit(self._array(gaps), data.subjects[later])
+        return self
+
+    def hear(self, data: Table, ask: Mechanism, rng: np.random.Generator) -> Clock:
+        """The same from what a mechanism tells of one distance of each series, any of them; days of the week are not told apart."""
+        values, whose = data.column(data.schema.time), data.subjects
+        first = np.cumsum(data.lengths) - data.lengths
+        self.scale = told.scale(values.take(pa.array(first)), ask.part(FINENESS, "how finely time is written"))
+        gaps, _ = self._gaps(data)
+        one = (first + 1 + np.floor(rng.random(len(first)) * (data.lengths - 1)).astype(np.int64))[data.lengths > 1]
+        self.gap = self._numeric(data.schema).fit(self._array(gaps[one]), whose[one], ask.part(ask.rest, "distances"))
         return self
 
     @property

@@ -71,6 +71,8 @@ class Numeric:
         among = told.cells(x[rest], subjects[rest], low, high, whole, ask.part(ask.rest, "all other numbers"))
         spikes = held >= SPIKE * (held.sum() + among[:, 2].sum())
         self.quantiles = told.joined(exact[~spikes], held[~spikes], among, whole)
+        if self.quantiles is None and not spikes.any() and np.isfinite([low, high]).all():
+            self.quantiles = Quantiles(np.array([low]), np.array([high]), np.array([0.0, 1.0]))  # noise drowned all but what was declared
         self.codes = ["number"] * (self.quantiles is not None) + [float(v) for v in exact[spikes]]
         self.codes += [None] * (missing or not self.codes)
         return self

@@ -7,13 +7,14 @@ or the same mean and spread (because somebody standardised them), it is held by 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 
+from generators.base import Mechanism
 from generators.data import DataError, Schema, Table
 from generators.encoding.absence import Absence
 from generators.encoding.clock import Clock
@@ -21,6 +22,7 @@ from generators.encoding.table import TableEncoder, numpy_stream
 from generators.layout import Field, Given, Layout, Sequences, SeriesLayout, after, moments
 
 CLASSES = 64  # of lengths, at most
+SURE = 4.5  # standard deviations of noise above which somebody is taken to have one of many lengths
 SAME = 1e-4  # of a column's spread, by which means or spreads of series that are the same may differ
 
 
@@ -33,14 +35,31 @@ class SeriesEncoder:
         self.rare_below = rare_below
         self.static, self.step = TableEncoder(rare_below), TableEncoder(rare_below)
 
-    def fit(self, data: Table, *, rng: torch.Generator, avoid: Table | None = None) -> SeriesEncoder:
-        """avoid: more real rows, of which nothing is learned, but whose ids and personal data are not to be invented either."""
+    def fit(self, data: Table, *, rng: torch.Generator, avoid: Table | None = None, mechanism: Mechanism | None = None) -> SeriesEncoder:
+        """avoid: more real rows, of which nothing is learned, but whose ids and personal data are not to be invented either.
+
+        mechanism: what alone may tell something of the data: of lengths, and of what stays, one step and one distance of each series, any of them.
+        Which columns are empty throughout, and which mean all series have, is then not looked for."""
         self.schema = data.schema
+        if mechanism is not None:
+            return self._told(data, mechanism, rng)
         self.spans = _spans(data.lengths, self.rare_below)
         self.clock = Clock(self.rare_below).fit(data)
         self.even, self.absence = _even(data), Absence(self.rare_below).fit(data)
         self.static.fit(self._people(data), rng=rng, avoid=avoid and self._people(avoid))
         self.step.fit(self._steps(data), rng=rng, avoid=avoid and self._steps(avoid), subjects=_whose(data))
+        self._lay_out()
+        return self
+
+    def _told(self, data: Table, ask: Mechanism, rng: torch.Generator) -> SeriesEncoder:
+        stay, change = len(self.schema.static) + 1, len(self.schema.changing())
+        share, stream = ask.rest / (2 + stay + change), numpy_stream(rng)
+        self.spans = _noisy_spans(data.lengths, ask.steps, ask.part(share, "how long series are"))
+        self.clock, self.even, self.absence = Clock(self.rare_below).hear(data, ask.part(share, "when steps are"), stream), {}, Absence(self.rare_below)
+        self.static.fit(self._people(data), rng=rng, mechanism=ask.part(stay * share, "what stays"))
+        first, one = np.cumsum(data.lengths) - data.lengths, np.floor(stream.random(len(data.lengths)) * data.lengths).astype(np.int64)
+        some = self._steps(data.take(first + one))
+        self.step.fit(some, rng=rng, subjects=np.arange(len(some)), mechanism=ask.part(ask.rest, "steps"))
         self._lay_out()
         return self
 
@@ -157,19 +176,31 @@ def _spans(lengths: np.ndarray, k: int) -> tuple[tuple[int, int], ...]:
     many hold is a span of its own; fewer series beside it are taken for as long. The least and the most are such as k series reach."""
     ordered, k = np.sort(lengths), min(k, len(lengths))
     ends = sorted((int(ordered[k - 1]), int(ordered[-k])))
-    least, spans, pending = max(k, len(lengths) / CLASSES * (len(np.unique(ordered)) > CLASSES)), [], []
-    for value, count in zip(*(v.tolist() for v in np.unique(np.clip(lengths, *ends), return_counts=True)), strict=True):
+    least = max(k, len(lengths) / CLASSES * (len(np.unique(ordered)) > CLASSES))
+    values, counts = np.unique(np.clip(lengths, *ends), return_counts=True)
+    return _grouped(values.tolist(), counts.tolist(), lambda parts: least) or ((ends[0], ends[1]),)
+
+
+def _noisy_spans(lengths: np.ndarray, most: int, ask: Mechanism) -> tuple[tuple[int, int], ...]:
+    """The same from how many series have each number of steps up to the most there may be, as far as noise lets one tell."""
+    told, sd = ask.counts(torch.from_numpy(np.bincount(lengths, minlength=most + 1)[1 : most + 1]).double(), 1.0).numpy(), ask.sd(1.0)
+    many = max(float(told.sum()), 1.0) / CLASSES * (most > CLASSES)
+    return _grouped(list(range(1, most + 1)), told.tolist(), lambda parts: max(SURE * sd * parts**0.5, many, 1.0)) or ((1, most),)
+
+
+def _grouped(values: list[int], counts: list[float], least: Callable[[int], float]) -> tuple[tuple[int, int], ...]:
+    """Spans of numbers, in order; least: what a span of so many numbers holds. What is left at the end is taken for the last span."""
+    spans, pending = [], []
+    for value, count in zip(values, counts, strict=True):
         held = sum(c for _, c in pending)
-        if count >= least:
-            spans += [(pending[0][0], pending[-1][0])] if held >= least else []
+        if count >= least(1):
+            spans += [(pending[0][0], pending[-1][0])] if pending and held >= least(len(pending)) else []
             spans, pending = [*spans, (value, value)], []
-        elif held + count >= least:
+        elif held + count >= least(len(pending) + 1):
             spans, pending = [*spans, (pending[0][0] if pending else value, value)], []
         else:
             pending.append((value, count))
-    if not spans:
-        return ((ends[0], ends[1]),)
-    return tuple(spans)  # what is pending is taken for the last
+    return tuple(spans)
 
 
 def _moments(x: np.ndarray, whose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

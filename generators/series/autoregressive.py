@@ -13,8 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from generators.base import Mechanism
+from generators.descent import Descent
 from generators.layout import Sequences, SeriesLayout, positions
 from generators.nets import dropout
+from generators.series import alone
 from generators.series.past import by_series
 from generators.series.stepwise import Coded, Stepwise
 from generators.threads import single_thread
@@ -31,6 +34,7 @@ class Recurrent(Stepwise):
     """
 
     called, unit = "autoregressive", "Nats a series on held-out series"
+    descent, private = Descent(passes=8, rate=0.03, counted=0.5), True  # can be learned through a mechanism
 
     def __init__(self, layout: SeriesLayout, width: int | None = None, bins: int | None = None, dropout: float = 0.3, **asked: Any):
         super().__init__(layout, width, bins, dropout, asked)
@@ -42,7 +46,17 @@ class Recurrent(Stepwise):
     def remember(self, width: int) -> None:
         self.gru, self.onward = nn.GRU(width, width, batch_first=True), nn.Linear(2 * width, width)
 
+    def small(self, n: int) -> dict:
+        return {"width": self.width or 16, "bins": self.bins or min(max(n // 100, 8), 16), "smooth": [], "tied": True}
+
+    def _margins(self, ask: Mechanism, x: Sequences) -> Tensor:
+        return alone.tell(self, self.coded(x), ask)
+
     def objective(self, x: Sequences, held_out: Sequences, rng: torch.Generator):
+        if self.counted is not None:
+            self.values.start(self.codes.offsets, self.counted)
+            some = alone.padded(self, self.coded(x, torch.int32))
+            return {"": lambda i, done: alone.nats(self, some, i)}, lambda: None
         coded = self.learned(x)
 
         def loss(i: Tensor, done: float) -> Tensor:

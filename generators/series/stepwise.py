@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generators.arguments import number, whole
+from generators.base import Mechanism
 from generators.codes import Codes
 from generators.heads import Values, spread
 from generators.layout import Sequences, SeriesLayout, moments
@@ -73,10 +74,13 @@ class Stepwise(Neural):
         self.width, self.bins, self.dropout = width, bins, dropout
         self.smooth: list[int] = []
 
-    def fit(self, x: Sequences, held_out: Sequences, *, rng: torch.Generator, log: Callable[[str], None] = lambda line: None, checkpoint: Path | None = None):
-        self.steps, self.smooth = len(x.steps), smooth(self.layout, x)
+    def fit(
+        self, x: Sequences, held_out: Sequences, *, rng: torch.Generator, log: Callable[[str], None] = lambda line: None,
+        checkpoint: Path | None = None, mechanism: Mechanism | None = None,
+    ):  # fmt: skip
+        self.steps, self.smooth = len(x.steps), [] if mechanism else smooth(self.layout, x)
         with single_thread():  # many small steps
-            return super().fit(x, held_out, rng=rng, log=log, checkpoint=checkpoint)
+            return super().fit(x, held_out, rng=rng, log=log, checkpoint=checkpoint, mechanism=mechanism)
 
     def cost(self, x: Sequences, n: int) -> tuple[float, float]:
         self.steps = round(n * float(x.lengths.float().mean()))
@@ -85,17 +89,18 @@ class Stepwise(Neural):
 
     def sizes(self, n: int) -> dict:
         few = self.steps < 20_000
-        return {"width": self.width or (96 if few else 192), "bins": self.bins or min(max(self.steps // 50, 16), 128), "smooth": self.smooth}
+        return {"width": self.width or (96 if few else 192), "bins": self.bins or min(max(self.steps // 50, 16), 128), "smooth": self.smooth, "tied": False}
 
     def decay(self) -> float:
         """Of weights: the more, the fewer steps there are to learn from."""
         return max((DECAYED / self.steps) ** 0.4, 0.3)
 
-    def build(self, width: int, bins: int, smooth: list[int]) -> None:
+    def build(self, width: int, bins: int, smooth: list[int], tied: bool) -> None:
+        """tied: whether numbers too, not classes alone, follow on their value at the step before by a table."""
         layout = self.layout
         self.new = Innovations(layout, smooth, bins)
         self.codes, self.of_static = Codes.single(self.new.layout, bins), Codes.single(layout.static, STATIC_BINS)
-        self.values, self.net, self.ties = Values(self.codes, width), AnyOrder(len(layout), width, self.dropout), Ties(self.codes)
+        self.values, self.net, self.ties = Values(self.codes, width), AnyOrder(len(layout), width, self.dropout), Ties(self.codes, tied)
         self.static = nn.EmbeddingBag(self.of_static.size + 2, width, mode="sum")
         self.numbers, self.place = nn.Linear(self.lags * len(layout.step.ungated) or 1, width), nn.Linear(2 * WAVES + 4, width)
         self.remember(width)

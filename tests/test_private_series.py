@@ -1,0 +1,265 @@
+"""Series under differential privacy: nothing but answers reaches the model, one subject changes them by no more than they say, and it learns."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from deaf import Deaf, Lone, farthest
+from longitudinal import MIXED, SIGNAL, sequences, visits
+from projects import lay, run
+from tables import rng
+
+from generators.building import beside, build, private
+from generators.data import DataError, first_of_each
+from generators.encoding.series import SeriesEncoder
+from generators.layout import Sequences, SeriesLayout
+from generators.series import alone
+from generators.series.autoregressive import Recurrent
+from generators.synthesizer import Synthesizer
+from pipelines import mechanism
+from privacy.accounting import Steps
+from privacy.mechanism import Private
+
+MUCH = 1e6  # rho with which noise is next to none
+SMALL = {"marginals": {"rounds": 3, "bins": 6}, "autoregressive": {"width": 8, "bins": 6, "passes": 0.2}}
+ABLE = private(SeriesLayout)
+
+
+def learned(family: str, x: Sequences, ask, layout: SeriesLayout = MIXED):
+    return build(family, layout, beside(SeriesLayout, SMALL[family])).fit(x, x[:0], rng=rng(), mechanism=ask)
+
+
+def test_which_families_can():
+    assert ABLE == ["autoregressive", "marginals"] == sorted(SMALL)
+
+
+@pytest.mark.parametrize("family", ABLE)
+def test_nothing_but_answers_reaches_the_model(family):
+    one, other = (learned(family, sequences(MIXED, n, seed), Deaf()) for n, seed in ((60, 0), (41, 1)))
+    assert one.curve == other.curve
+    states = [m.state_dict() for m in (one, other)]
+    assert states[0].keys() == states[1].keys() and all(torch.equal(v, states[1][k]) for k, v in states[0].items())
+    drawn = [m.sample(20, rng=rng()) for m in (one, other)]
+    assert torch.equal(drawn[0].steps, drawn[1].steps)
+
+
+def moved(family: str) -> dict[str, float]:
+    """By one subject more, who keeps a value for twelve steps, or changes all the time, or has one step alone."""
+    x, worst = sequences(MIXED, 50), {}
+    keeps, turns = (torch.tensor([[2.0, -3.0, 0.0, 3.0], [2.0, -3.0, 0.0, 3.0]]), torch.tensor([[2.0, -3.0, 0.0, 3.0], [0.0, 3.0, 1.0, 0.0]]))
+    for steps, length in ((keeps.repeat(6, 1), 12), (turns.repeat(6, 1), 12), (keeps[:1], 1)):
+        more = x.beside(Sequences(torch.tensor([[2.0 if length > 1 else 0.0, 1.0]]), torch.tensor([length]), steps))
+        heard = [Lone(), Lone()]
+        for ask, series in zip(heard, (x, more), strict=True):
+            learned(family, series, ask)
+        for what, far in farthest(*heard).items():
+            worst[what] = max(worst.get(what, 0.0), far)
+    return worst
+
+
+@pytest.mark.parametrize("family", ABLE)
+def test_one_subject_more_changes_no_question_by_more_than_it_says(family):
+    """However many steps it has."""
+    found = moved(family)
+    assert found["counts"] == 1 and all(0 < far <= 1 + 1e-5 for far in found.values()), found
+    assert {"autoregressive": {"sums", "step"}, "marginals": {"choice"}}[family] <= found.keys()
+
+
+def test_steps_that_count_one_each_are_found_out(monkeypatch):
+    """The bug: contributions that are not bounded. What a subject adds grows with its steps."""
+    honest = moved("autoregressive")["sums"]
+    monkeypatch.setattr(alone, "BOTH", alone.BOTH / 2)
+    assert moved("autoregressive")["sums"] > 1.5 > honest
+
+
+@pytest.mark.parametrize("family", ABLE)
+@pytest.mark.parametrize("layout", [MIXED, SIGNAL], ids=["mixed", "signal"])
+def test_with_hardly_any_noise_it_learns(family, layout):
+    """Margins, and how steps go with those before."""
+    x = sequences(layout, 2000)
+    training = Steps(1e-3, 0.1, 100) if family == "autoregressive" else None
+    model = build(family, layout, beside(SeriesLayout, {"passes": 10, "bins": 10, "width": 16} if training else {"bins": 10}))
+    if training:
+        model.rest.descent = type(model.rest.descent)(chance=0.1, norm=10.0, rate=0.01)
+    model.fit(x, x[:0], rng=rng(), mechanism=Private(MUCH, 1, 1e-9, training))
+    made = model.sample(2000, rng=rng())
+    whose, own = (torch.repeat_interleave(torch.arange(len(v)), v.lengths) for v in (x, made))
+    assert abs(float(x.lengths.double().mean() - made.lengths.double().mean())) < 0.3
+    for i, field in enumerate(layout.step.fields):
+        if field.classes:
+            share = [torch.bincount(v.steps[:, i].long(), minlength=field.classes) / len(v.steps) for v in (x, made)]
+            assert (share[0] - share[1]).abs().max() < 0.05, i
+        elif field.gate is None:
+            pairs = [torch.stack([v.steps[1:, i], v.steps[:-1, i]])[:, w[1:] == w[:-1]] for v, w in ((x, whose), (made, own))]
+            assert abs(float(torch.corrcoef(pairs[0])[0, 1] - torch.corrcoef(pairs[1])[0, 1])) < 0.08
+            assert abs(float(pairs[0].std() - pairs[1].std())) < 0.1
+
+
+@pytest.mark.parametrize("layout", [MIXED, SIGNAL], ids=["mixed", "signal"])
+def test_the_loss_of_one_series_alone_is_what_the_model_says_of_it(layout):
+    """Of series that are looked at whole; and the recurrent formula is torch's."""
+    x = sequences(layout, 30)
+    model = Recurrent(layout, width=8, bins=6, passes=0.2)
+    model.fit(x, x[:0], rng=rng(), mechanism=Private(1.0, 1, 0.0, Steps(1.0, 0.02, 10)))
+    coded = model.coded(x)
+    side_by_side = alone.padded(model, coded)
+    with torch.no_grad():
+        each = torch.stack([alone.nats(model, side_by_side, torch.tensor([i])) for i in range(len(x))])
+        steps = model._nats(coded, model.net.natural())
+    whole = torch.zeros(len(x)).index_add_(0, coded.whose, steps)
+    assert torch.allclose(each, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_a_stretch_of_a_long_series_is_looked_at(monkeypatch):
+    """Anywhere in it: the same series has another loss each time, and each is of some of its steps."""
+    monkeypatch.setattr(alone, "STRETCH", 10)
+    x = sequences(SIGNAL, 20)
+    model = Recurrent(SIGNAL, width=8, bins=6, passes=0.2)
+    model.fit(x, x[:0], rng=rng(), mechanism=Private(1.0, 1, 0.0, Steps(1.0, 0.02, 10)))
+    side_by_side = alone.padded(model, model.coded(x))
+    found = torch.stack([alone.nats(model, side_by_side, torch.tensor([0])) for _ in range(20)])
+    assert len(found.unique()) > 5 and found.min() > 0
+
+
+class Nothing(Deaf):
+    """Of values that nobody knew beforehand none is told."""
+
+    def __init__(self, steps: int):
+        super().__init__()
+        self.steps = steps
+
+    def kept(self, people, least, share):
+        self.rest -= share
+        return torch.zeros_like(people)
+
+
+def test_nothing_but_answers_reaches_the_encoder():
+    """Lengths, times, what stays and what changes: of 60 patients and of 41 others."""
+    told = [SeriesEncoder(1).fit(visits(n, seed), rng=rng(), mechanism=Nothing(12)).state() for n, seed in ((60, 0), (41, 1))]
+    assert told[0] == told[1]
+
+
+def test_the_encoder_learns_lengths_times_and_values():
+    data = visits(3000)
+    encoder = SeriesEncoder(1).fit(data.open(), rng=rng(), mechanism=Private(MUCH, 1, 1e-3, steps=12))
+    assert [span for span in encoder.spans if span[0] == span[1]] == [(k, k) for k in range(1, 10)]
+    x = encoder.encode(data, rng=rng())
+    assert (x.lengths.numpy() == data.lengths).all() and torch.isfinite(x.steps).all()
+    again = encoder.decode(x, rng=rng())
+    marker, made = (t.column("marker").to_numpy(zero_copy_only=False) for t in (data, again))
+    assert (np.isnan(marker) == np.isnan(made)).all()
+    assert np.nanmedian(np.abs(marker - made)) < 0.05 and np.nanmax(np.abs(marker - made)) < 2
+    gaps = [np.diff(t.column("when").to_numpy())[np.diff(t.subjects) == 0] for t in (data, again)]
+    assert abs(np.median(gaps[0]) - np.median(gaps[1])) < 0.02 and gaps[1].min() > 0
+
+
+def test_no_more_steps_are_learned_from_than_are_said():
+    data = visits(400)
+    short = first_of_each(data, 3)
+    assert short.lengths.max() == 3 and len(short.lengths) == len(data.lengths)
+    assert short.column("when")[0] == data.column("when")[0]
+    model = Synthesizer("marginals", rounds=2)
+    model.fit(data, mechanism=mechanism(model, 8, 1e-5, steps=3))
+    made = model.sample(300)
+    assert made.lengths.max() <= 3
+
+
+@pytest.mark.parametrize("family", ABLE)
+def test_a_notebook_learns_series_under_a_promise(tmp_path, family):
+    data = visits(600)
+    model = Synthesizer(family, **SMALL[family])
+    model.fit(data, mechanism=mechanism(model, 8, 1e-5, steps=9))
+    model.save(tmp_path)
+    again = Synthesizer.load(tmp_path)
+    assert again.arguments == SMALL[family] | {"static": "marginals"}
+    made = again.sample(50, where={"sick": True})
+    assert made.values.equals(model.sample(50, where={"sick": True}).values) and set(made.column("sick").to_pylist()) == {True}
+    assert np.isfinite(again.anomaly_scores(data)).all()
+    assert len(model.curve) and 500 < model.rows < 700
+
+
+def test_spends_what_was_said_and_no_more():
+    """Shares add up to all, and a training is told its steps."""
+    data = visits(600)
+    for family in ABLE:
+        model = Synthesizer(family, **SMALL[family])
+        ask = mechanism(model, 3, 1e-5, steps=9)
+        model.fit(data, mechanism=ask)
+        assert ask.rest == 0 and math.isclose(sum(share for _, share in ask.answers), 1.0)
+
+
+SERIES = """clinic:
+  source:
+    series: visits.parquet
+    subject: who
+    time: when
+    target: sick
+    static: [sick, age]
+    columns:
+      when: {low: 0, high: 20}
+      sick: {kind: boolean}
+      age: {kind: numeric, low: 0, high: 120}
+      marker: {kind: numeric, low: -10, high: 30}
+      stage: {kind: category, values: [early, late]}
+  privacy: {epsilon: 5, delta: 1.0e-5, steps: 9}
+"""
+
+
+@pytest.fixture
+def clinic(tmp_path):
+    import pyarrow.parquet as pq
+
+    pq.write_table(visits(1500).values, tmp_path / "visits.parquet")
+    return tmp_path
+
+
+def test_a_run_of_series_under_differential_privacy(clinic):
+    """Judged by held-out subjects, and refused or published; the report says what was kept."""
+    code, said = run(lay(clinic, SERIES), "--name", "clinic") if False else run(lay(clinic, SERIES))
+    assert code in (0, 1), said
+    (folder,) = (clinic / "runs" / "clinic").glob("*/")
+    report = (folder / "report.html").read_text()
+    assert "Differential privacy" in report and "steps of one subject" in report
+    facts = Synthesizer.load(folder / "model")
+    assert facts.family == "marginals" and facts.rows > 800
+
+
+REFUSED = [
+    (", steps: 9", "", ["privacy", "epsilon: without steps:", "the first ones"]),
+    ("steps: 9", "rows: 5", ["privacy.rows", "expected steps:"]),
+    ("    static: [sick, age]\n", "", ["source", "no static:", "would tell of them"]),
+    ("static: [sick, age]", "static: [sick, marker]", ["static", "'marker'", "changes within a subject"]),
+    ("static: [sick, age]", "static: [sick, sick]", ["source.static", "each once"]),
+    ("static: [sick, age]", "static: [sick, nobody]", ["static", "no column 'nobody'"]),
+    ("marker: {kind: numeric, low: -10, high: 30}", "marker: {low: -10, high: 30}", ["source.columns.marker", "no kind is declared"]),
+    ("  privacy", "  generator: hmm\n  privacy", ["hmm does not learn series under differential privacy", "autoregressive, marginals"]),
+    ("steps: 9", "steps: 1", ["privacy.steps", "found 1"]),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "words"), REFUSED, ids=[new.strip() or old for old, new, _ in REFUSED])
+def test_what_cannot_be_promised_of_series_is_refused(clinic, old, new, words):
+    from pipelines.config import load_entry
+    from pipelines.sources import load_split
+
+    assert old in SERIES
+    config = lay(clinic, SERIES.replace(old, new))
+    with pytest.raises(DataError) as stopped:
+        load_split(load_entry(config, "clinic"))
+    assert all(word in str(stopped.value) for word in words), str(stopped.value)
+    assert not (clinic / "runs").exists()
+
+
+def test_windows_and_tables_know_no_steps(tmp_path):
+    from pipelines.config import load_entry
+
+    config = lay(tmp_path, "p: {source: {series: a.csv, window: 24}, privacy: {epsilon: 3, delta: 1.0e-6, steps: 24}}")
+    with pytest.raises(DataError, match="found beside window:, expected subject: and time:"):
+        load_entry(config, "p")
+    config.write_text("p: {source: {table: a.csv}, privacy: {epsilon: 3, delta: 1.0e-6, steps: 24}}")
+    with pytest.raises(DataError, match="privacy.steps: found beside table:"):
+        load_entry(config, "p")
+    config.write_text("p: {source: {table: a.csv, static: [b]}}")
+    with pytest.raises(DataError, match="source.static: found beside table:, expected it beside series:"):
+        load_entry(config, "p")
