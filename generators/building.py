@@ -48,9 +48,7 @@ def private(kind: type, family: str | None = None) -> list[str]:
     what, families, _ = BUILT[kind]
     able = [name for name, of in families.items() if getattr(of, "private", False) or getattr(of, "descent", None)]
     if family is not None and family not in able:
-        raise DataError(
-            f"generator: {family} does not learn {what} under differential privacy, expected one that does: {', '.join(able) or 'there is none yet'}"
-        )
+        raise DataError(f"generator: {family} does not learn {what} under differential privacy, expected one that does: {', '.join(able)}")
     return able
 
 

@@ -25,12 +25,17 @@ class Columns:
         self.second = {gate: gates.index(gate) for gate in gates if gate is not None}  # a gate -> the first field that it gates
         self.first = [i for i in range(len(layout)) if i not in self.second.values()]  # the field that a column begins with
         self.sizes = [self.each[i] - 1 + self.each[self.second[i]] if i in self.second else self.each[i] + (gates[i] is not None) for i in self.first]
+        self.bins = [self._bins(j, i) for j, i in enumerate(self.first)]  # which values of a column are bins of a number, in order
         self.ruled_out = []
         for j, i in enumerate(self.first):
             if gates[i] is not None:
                 gate = self.first.index(gates[i])
                 on, known = torch.arange(self.sizes[gate]) >= self.each[gates[i]] - 1, torch.arange(self.sizes[j]) > 0
                 self.ruled_out.append(((gate, j), torch.where(on[:, None] == known, 0.0, NEVER).double()))
+
+    def _bins(self, j: int, i: int) -> slice:
+        number = self.second.get(i, i)
+        return slice(0, 0) if self.layout.fields[number].classes else slice(self.sizes[j] - self.each[number], self.sizes[j])
 
     def encode(self, x: Tensor) -> Tensor:
         """x (n, fields) -> (n, columns) int64."""

@@ -1,6 +1,6 @@
 """Marginals: a graphical model that agrees with counts of a few columns at a time, chosen one after the other (AIM).
 
-    p(v) = the distribution of largest entropy for which  sum_r w_r^2 |N M_r(p) - y_r|^2  is least,   M_r: marginal of the columns r
+    p(v) = the distribution of largest entropy for which  sum_r w_r^2 |N M_r(p) - y_r|^2  is least,   M_r: marginal of the columns r (potentials.py)
 Counts y of every column alone come first. Then, again and again, those columns are counted together of which the model is most
 wrong, as far as noise lets one tell, and the model is fitted anew. All that is ever asked of the data are counts and such choices, so
 a mechanism that adds noise to both makes the model differentially private; without one they are exact, and a round that does not make
@@ -27,7 +27,7 @@ from generators.columns import Columns
 from generators.exact import Exact
 from generators.junction import NEVER, JunctionTree
 from generators.layout import Given, Layout
-from generators.potentials import Measured, fitted
+from generators.potentials import Measured, fitted, slowly
 from generators.threads import single_thread
 
 ROUNDS, MOST = 16, 300  # rounds for each column, and in all, that the budget would pay for at first
@@ -77,6 +77,7 @@ class Marginals(nn.Module):
         rows = float(ask.counts(torch.tensor([len(x)], dtype=torch.double), share)[0])
         bins = self.bins or round(min(max((rows / ROWS_A_PAIR) ** 0.5, FEWEST_BINS), MOST_BINS)) if rows > 0 else self.bins or FEWEST_BINS
         self.columns = Columns(self.layout, bins)
+        self.slowly = [slowly(size, own) for size, own in zip(self.columns.sizes, self.columns.bins, strict=True)]
         candidates, values, held = self._candidates(rows), self.columns.encode(x), self.columns.encode(held_out[:HELD_OUT])
         with single_thread():
             measured = [self._counted(ask, values, (i,), (1 - CHOICE) * share) for i in range(len(self.columns.sizes))]
@@ -113,7 +114,7 @@ class Marginals(nn.Module):
         return _Model(measured, total, tree, *fitted(tree, theta, measured, total, steps, self.columns.ruled_out))
 
     def _counted(self, ask: Mechanism, values: Tensor, of: tuple[int, ...], share: float) -> Measured:
-        return Measured(of, ask.counts(self.columns.count(values, of), share), ask.sd(share))
+        return Measured(of, ask.counts(self.columns.count(values, of), share), ask.sd(share), tuple(self.slowly[i] for i in of))
 
     def _candidates(self, rows: float) -> dict[tuple[int, ...], float]:
         """Sets of columns that may be counted together, and how much each says of all sets of `order` columns."""
@@ -223,7 +224,7 @@ def _with(counted: Measured, measured: list[Measured], theta: list[Tensor]) -> t
     for i, m in enumerate(measured):
         if m.of == counted.of:
             share = counted.sd**2 / (m.sd**2 + counted.sd**2)
-            both = Measured(m.of, share * m.y + (1 - share) * counted.y, m.sd * share**0.5)
+            both = Measured(m.of, share * m.y + (1 - share) * counted.y, m.sd * share**0.5, m.bases)
             return [*measured[:i], both, *measured[i + 1 :]], theta
     return [*measured, counted], [*theta, torch.zeros_like(counted.y)]
 

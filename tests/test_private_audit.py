@@ -11,13 +11,13 @@ import torch
 from tables import rng
 
 import generators.synthesizer
-from generators.building import private
+from generators.building import beside, build, private
 from generators.data import Column, Schema, Table
 from generators.gmm import GMM
-from generators.layout import Field, Layout
+from generators.layout import Field, Layout, Sequences, SeriesLayout
 from generators.registry import FAMILIES
 from generators.synthesizer import Synthesizer
-from pipelines.promise import Promise
+from pipelines.promise import Promise, mechanism
 from privacy.accounting import Steps, epsilon_of
 from privacy.audit import by_chance, lower_bound
 from privacy.mechanism import Private
@@ -59,6 +59,35 @@ def test_a_family_loses_no_more_than_it_says(family):
     print(f"{family}: measured at least {measured:.2f}, claimed {claimed:.2f}")
     assert claimed < lower_bound(np.ones(MODELS), np.zeros(MODELS), DELTA, CONFIDENCE)
     assert measured < claimed
+
+
+STEPS = SeriesLayout(Layout((Field(1), Field(2))), LAYOUT, ((1, 6),))
+
+
+def series(there: bool) -> Sequences:
+    """Thirty of three steps each, like OTHERS; and one of six, each of which is the canary's."""
+    lengths = torch.tensor([3] * 30 + [6] * there)
+    steps = torch.cat([OTHERS.repeat_interleave(3, 0), CANARY.repeat(6 * there, 1)])
+    return Sequences(torch.tensor([[0.0, 0.0]] * 30 + [[0.0, 1.0]] * there), lengths, steps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", private(SeriesLayout))
+def test_a_family_of_series_loses_no_more_of_a_subject_than_it_says(family):
+    """However many steps of his tell of him."""
+    training = Steps(2.0, 0.1, 10) if family == "autoregressive" else None
+
+    def score(there: bool, i: int) -> float:
+        model = build(family, STEPS, beside(SeriesLayout, TRAINED if training else {"rounds": 2}))
+        if training:
+            model.rest.descent = type(model.rest.descent)(chance=0.1)
+        x = series(there)
+        model.fit(x, x[:0], rng=rng(i), mechanism=Private(0.05, 1, 1e-7, training))
+        return float((model.sample(150, rng=rng(9)).steps == CANARY).float().mean())
+
+    measured, claimed = audited(score), epsilon_of(DELTA, 0.05, [training] if training else [])
+    print(f"{family} of series: measured at least {measured:.2f}, claimed {claimed:.2f}")
+    assert measured < claimed < lower_bound(np.ones(MODELS), np.zeros(MODELS), DELTA, CONFIDENCE)
 
 
 def words(*values: str, **options) -> Table:
@@ -203,4 +232,27 @@ def test_values_that_one_patient_has_are_never_copied(family):
         copied += len(set(made.column("diagnosis").unique().to_pylist()) & set(alone))
     bound = 1 - 0.05 ** (1 / 800)
     print(f"{family}: {copied} of 800 copied, so at most {bound:.4f} of them at 95 %; promised is less than 1e-6 each")
+    assert copied == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", private(SeriesLayout))
+def test_values_that_one_patient_has_at_every_visit_are_never_copied(family):
+    """40 diagnoses of one patient each among 2,000 patients of three visits, at epsilon 3, over 20 models: none comes out."""
+    draw, alone, copied = np.random.default_rng(0), [f"lone {i}" for i in range(40)], 0
+    who = np.repeat(np.arange(2000), 3)
+    diagnosis = [*draw.choice(["sepsis", "stroke", "asthma"], 5880).tolist(), *(v for v in alone for _ in range(3))]
+    values = pa.table({"who": who, "day": np.tile(np.arange(3), 2000), "diagnosis": diagnosis, "pulse": draw.integers(50, 120, 6000)})
+    pulse = Column("pulse", "numeric", {"low": 30, "high": 200})
+    schema = Schema(
+        values.schema, (Column("who", "id"), Column("day", "numeric", {"low": 0, "high": 10}), Column("diagnosis", "category"), pulse), "who", time="day"
+    )
+    data = Table.of(values, schema)
+    for run in range(20):
+        model = Synthesizer(family, seed=run, **({"passes": 0.2, "width": 8} if family == "autoregressive" else {"rounds": 2}))
+        made = model.fit(data, mechanism=mechanism(model, 3.0, 1e-6, steps=3)).sample(2000)
+        found = set(made.column("diagnosis").unique().to_pylist())
+        assert {"sepsis", "stroke", "asthma"} <= found  # values that many have do come out
+        copied += len(found & set(alone))
+    print(f"{family} of series: {copied} of 800 copied, so at most {1 - 0.05 ** (1 / 800):.4f} of them at 95 %; promised is less than 1e-6 each")
     assert copied == 0

@@ -19,7 +19,7 @@ STAGES = SeriesLayout(Layout((Field(1),)), Layout((Field(4), Field(cuts=()))), (
 RATE = (1 - KEPT) * float(1 - (SHARES**2).sum())  # at which a stage is another than before: 0.095
 TINY = {
     "hmm": {"passes": 8}, "gmm": {"passes": 15}, "autoregressive": {"passes": 20, "width": 48}, "vae": {"passes": 20, "width": 48},
-    "gan": {"passes": 30, "width": 32, "depth": 1}, "diffusion": {"passes": 150, "width": 64, "depth": 2},
+    "gan": {"passes": 30, "width": 32, "depth": 1}, "diffusion": {"passes": 150, "width": 64, "depth": 2}, "marginals": {},
 }  # fmt: skip
 
 

@@ -57,12 +57,12 @@ class Clock:
         return self
 
     def hear(self, data: Table, ask: Mechanism, rng: np.random.Generator) -> Clock:
-        """The same from what a mechanism tells of one distance of each series, any of them; days of the week are not told apart."""
-        values, whose = data.column(data.schema.time), data.subjects
-        first = np.cumsum(data.lengths) - data.lengths
-        self.scale = told.scale(values.take(pa.array(first)), ask.part(FINENESS, "how finely time is written"))
+        """The same from what a mechanism tells of one moment of each series, and one distance, any of them; days of the week are not told apart."""
+        values, whose, first = data.column(data.schema.time), data.subjects, np.cumsum(data.lengths) - data.lengths
+        any_of = lambda of: np.floor(rng.random(len(first)) * of).astype(np.int64)  # noqa: E731
+        self.scale = told.scale(values.take(pa.array(first + any_of(data.lengths))), ask.part(FINENESS, "how finely time is written"))
         gaps, _ = self._gaps(data)
-        one = (first + 1 + np.floor(rng.random(len(first)) * (data.lengths - 1)).astype(np.int64))[data.lengths > 1]
+        one = (first + 1 + any_of(data.lengths - 1))[data.lengths > 1]
         self.gap = self._numeric(data.schema).fit(self._array(gaps[one]), whose[one], ask.part(ask.rest, "distances"))
         return self
 

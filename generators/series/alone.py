@@ -8,17 +8,14 @@ adds a vector of norm at most BOTH for each field. A loss looks at a stretch of 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generators.base import Mechanism
-
-if TYPE_CHECKING:
-    from generators.series.autoregressive import Recurrent
-    from generators.series.stepwise import Coded, Stepwise
+from generators.series.stepwise import Coded, Stepwise
 
 STRETCH = 64  # steps of a series that are looked at together
 FIRST = 0.5  # what the first step counts, beside 1 that all others count together
@@ -67,8 +64,8 @@ def padded(model: Stepwise, x: Coded) -> Padded:
     return Padded(*map(side_by_side, (x.codes.int(), x.codes.int().roll(1, 0), numbers)), x.lengths, x.static)
 
 
-def nats(model: Recurrent, x: Padded, i: Tensor) -> Tensor:
-    """Of one series, whose number is i, (1,): minus the log probability of the steps of a stretch of it, of bins."""
+def nats(model: Stepwise, x: Padded, i: Tensor) -> Tensor:
+    """Of one series, whose number is i, (1,): minus the log probability of the steps of a stretch of it, of bins. The model has a GRU."""
     length, stretch = x.length[i], min(model.layout.longest, STRETCH)
     begin = (torch.rand(1, device=i.device) * (length - stretch + 1).clamp_min(1)).long()
     at = begin + torch.arange(stretch, device=i.device)
