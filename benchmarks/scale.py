@@ -7,7 +7,7 @@ what `--dry-run` said before.
     long      five million rows: adult again and again with noise on its numbers; read, fitted for a fixed time, drawn, judged
     wide      500 columns
     many      a category of 300,000 values
-    visits    series of 20,000 subjects, 50 steps each at times of their own, 10 columns of all kinds, fitted for a fixed time
+    visits    series of 20,000 subjects, 50 steps each at times of their own, 10 columns of all kinds, fitted for a fixed time; and under differential privacy
     images    20,000 images of 64 x 64 pixels
 """
 
@@ -124,6 +124,13 @@ def visits(folder: Path, data: Path) -> Iterator[tuple[str, dict]]:
     pq.write_table(pa.table(columns), folder / "visits.parquet")
     entry = "  source: {series: visits.parquet, subject: patient, time: day}\n  generator: {autoregressive: {minutes: 4}}\n"
     yield f"{people:,} subjects of {steps} steps, autoregressive for 4 minutes", run(folder, f"{entry}  sample: {{subjects: {people}}}\n")
+    known = "age: {kind: numeric, low: 0, high: 120}, a: {kind: numeric, low: -10, high: 10}, b: {kind: numeric, low: -10, high: 40}, "
+    known += "c: {kind: numeric, low: 0, high: 10}, sex: {kind: category, values: [f, m]}, drug: {kind: category, values: [w, x, y, z]}, "
+    known += "stage: {kind: category, values: ['0', I, II, III]}, flag: {kind: boolean}"
+    for family in ("marginals", "autoregressive"):
+        entry = f"  source: {{series: visits.parquet, subject: patient, time: day, static: [sex, age], columns: {{{known}}}}}\n  generator: {family}\n"
+        promised = run(folder, f"{entry}  privacy: {{epsilon: 3, delta: 1.0e-6, steps: {steps}}}\n")
+        yield f"the same, {family} at epsilon 3", promised
 
 
 def images(folder: Path, data: Path) -> Iterator[tuple[str, dict]]:
