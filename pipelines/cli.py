@@ -70,6 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--generators", default="all", metavar="FAMILY,FAMILY", help="which families; all of them by default")
     compare.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="change the entry")
     compare.add_argument("--json", action="store_true", help="print one JSON object on the last line of stdout, once there is a verdict")
+    audit = command("audit", _audit, "Fit shadow models with and without some people, and say who can be told from what they make. Takes as many fits.")
+    audit.add_argument("name", help="which entry of flows.yaml")
+    audit.add_argument("--shadows", type=_rows, default=32, metavar="N", help="how many models; 32 unless said")
+    audit.add_argument("--targets", type=_rows, default=60, metavar="N", help="how many people are looked for; 60 unless said")
+    audit.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="change the entry")
+    audit.add_argument("--json", action="store_true", help="print one JSON object on the last line of stdout")
     serve = command("serve", _serve, "Run every entry that has a schedule at its times, until stopped.")
     listing = command("list", _list, "List the entries of flows.yaml.")
     ledger = command("ledger", _ledger, "Say what was learned, drawn and released of each population, in all runs so far.")
@@ -87,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="every row holds this value")
     sample.add_argument("--balance", metavar="COLUMN", help="every class of this column comes out equally often")
     sample.add_argument("--seed", type=int)
-    for sub in (run, compare, serve, listing, ledger, init):
+    for sub in (run, compare, audit, serve, listing, ledger, init):
         sub.add_argument("--config", type=Path, default=Path("flows.yaml"), metavar="FILE")
     return parser
 
@@ -148,6 +154,18 @@ def _compare(asked: argparse.Namespace) -> int:
     if asked.json:
         print(json.dumps(found))
     return NOT_PUBLISHED if all("failed" in row for row in found["rows"]) else PUBLISHED
+
+
+def _audit(asked: argparse.Namespace) -> int:
+    from pipelines import progress
+    from pipelines.audit import audit, table
+
+    progress.to_stderr()
+    found = audit(asked.config, asked.name, asked.shadows, asked.targets, asked.overrides)
+    print(table(found))
+    if asked.json:
+        print(json.dumps(found))
+    return PUBLISHED
 
 
 def _serve(asked: argparse.Namespace) -> int:

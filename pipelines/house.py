@@ -117,18 +117,22 @@ def hidden(entry: Entry, fingerprint: str) -> str:
 def open_run(entry: Entry, version: str) -> Run:
     """A run, its folder made for the owner's eyes only; one that was there, and open to others, is closed to them."""
     run = Run(entry, version)
-    for folder in (entry.root / "runs", run.home, run.folder):
+    _closed(entry.root / "runs", run.home, run.folder)
+    return run
+
+
+def _closed(*folders: Path) -> None:
+    for folder in folders:
         folder.mkdir(exist_ok=True, mode=0o700)
         if folder.stat().st_mode & 0o077:
             folder.chmod(0o700)
-    return run
 
 
 @contextmanager
 def alone(entry: Entry, waiting) -> Iterator[None]:
     """One run of a pipeline at a time: a second one waits. The lock goes with the process, however that ends."""
     folder = home(entry)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _closed(entry.root / "runs", folder)
     with open(folder / LOCK, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
