@@ -15,12 +15,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-import privacy  # noqa: E402
-from generators.synthesizer import Synthesizer  # noqa: E402
-from pipelines.config import Source  # noqa: E402
-from pipelines.sources import load  # noqa: E402
+import privacy
+from generators.synthesizer import Synthesizer
+from pipelines.config import Source
+from pipelines.sources import load
 
 HELD = 0.25  # as in a run
 
