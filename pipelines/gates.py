@@ -103,9 +103,9 @@ def lacks(metric: str, schema: Schema, given: Iterable[str] = ()) -> str | None:
         return "a label, and the source names none" if metric == "fidelity.agreement" and schema.target is None else None
     if metric == "fidelity.dependence" and schema.image and len(schema.kinds("numeric", "category", "boolean", "datetime")) < 2:
         return "two columns beside the images, and the source has fewer"
-    if metric in COLUMNS and (schema.image or schema.time):
-        return f"rows of columns, and the source is {'images' if schema.image else 'series'}"
-    if metric in COLUMNS and (found := len(schema.kinds("numeric", "category", "boolean", "datetime"))) < COLUMNS[metric]:
+    if metric in COLUMNS and schema.time and "stride" in schema[schema.subject].options:
+        return "subjects, and the source is one long series"
+    if metric in COLUMNS and not (schema.image or schema.time) and (found := len(schema.kinds("numeric", "category", "boolean", "datetime"))) < COLUMNS[metric]:
         return f"{COLUMNS[metric]} or more columns that are learned, and the source has {found}"
     beside = [n for n in schema.kinds("numeric", "category", "boolean", "datetime") if n != schema.target]
     if metric == "privacy.attribute" and schema.image and not beside:

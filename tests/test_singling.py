@@ -1,10 +1,13 @@
 """Singling out and linking: guesses by hand, a copy is caught, a fresh sample is let through, and columns that say nothing do no harm."""
 
+import longitudinal
 import numpy as np
 import planted
 import pyarrow as pa
 import pytest
 
+from generators.data import Column, Schema
+from pipelines import read, series
 from pipelines.gates import DEFAULTS, FAIL, NO_VERDICT, PASS, judged, lacks
 from privacy import JUDGES
 from privacy.linkability import halves, linked
@@ -101,3 +104,21 @@ def test_a_copy_of_which_nothing_is_known_is_no_verdict():
 def test_what_has_no_such_columns_is_not_asked():
     few = planted.table({"a": [1.0, 2.0], "b": ["x", "y"]}, {"a": "numeric", "b": "category"}).schema
     assert lacks("privacy.singling", few) is None and "4 or more columns" in lacks("privacy.linkability", few)
+
+
+def test_of_series_and_images_a_copy_is_found_and_fresh_ones_are_not():
+    """By subject, by figures of their courses; of images by what a network that saw the synthetic ones sees in them."""
+    digits = read("digits", images=True, label="digit")
+    order = np.random.default_rng(0).permutation(len(digits))
+    parts = [digits.take(np.sort(order[a:b])) for a, b in ((0, 600), (600, 1000), (1000, 1600))]
+    visits = [longitudinal.visits(n, seed=i) for i, n in enumerate((300, 150, 300))]
+    for train, holdout, fresh in (visits, parts):
+        for metric in BOTH:
+            assert lacks(metric, train.schema) is None
+            copied, honest = (JUDGES[metric](train, holdout, made) for made in (train, fresh))
+            assert copied.low > 0.1 and copied.power is None, metric
+            assert honest.value < 0.1 and honest.low < 0.05, metric
+    window = series.window_column(5)
+    arrow, others = pa.schema([("window", pa.int64()), ("t", pa.int64()), ("x", pa.float64())]), (Column("t", "numeric"), Column("x", "numeric"))
+    schema = Schema(arrow, (window, *others), "window", time="t")
+    assert all("one long series" in lacks(metric, schema) for metric in BOTH)
