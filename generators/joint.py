@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from generators.base import Mechanism
 
-STATIC, FEWER = 0.1, 0.3  # shares of what a mechanism may tell, by counts alone or beside a training
+STATIC, FEWER, NOTHING = 0.1, 0.3, 1e-3  # shares of what a mechanism may tell: by counts alone, beside a training, and where there is nothing to tell
 
 
 class Joint(nn.Module):
@@ -36,7 +36,8 @@ class Joint(nn.Module):
         """mechanism: of which the static fields get a share, and the rest all others."""
         parts = {}, {}
         if mechanism is not None:
-            part = mechanism.part(STATIC if mechanism.training is None else FEWER, self.beside)
+            told = any(field.classes != 1 for field in self.layout.static.fields)
+            part = mechanism.part((STATIC if mechanism.training is None else FEWER) if told else NOTHING, self.beside)
             parts = {"mechanism": part}, {"mechanism": mechanism.part(mechanism.rest, "the rest")}
         own = lambda line: log(f"{self.beside}, {line}")  # noqa: E731
         self.static.fit(x.static, held_out.static, rng=rng, log=own, checkpoint=checkpoint and checkpoint.with_name(f"{checkpoint.name}.static"), **parts[0])

@@ -30,7 +30,11 @@ HELD_OUT = 0.1  # share of the subjects on which a generator decides when to sto
 FEW = 2000  # and twice that where there are no more subjects than this
 TRIED = 200  # rows that are drawn to see whether a request can be met
 PIXELS = 2**26  # of the images of a part, at most
-ROWS, ENCODING = 0.01, 0.15  # shares of what may be told, a training's too, that go to the number of rows, and to the values of columns
+ROWS, ENCODING, NOTHING = (
+    0.01,
+    0.15,
+    1e-3,
+)  # shares of what may be told, a training's too, of the number of rows, of the values of columns, where there are none
 FORMAT = 4
 ENCODERS = {encoder.modality: encoder for encoder in (TableEncoder, SeriesEncoder, ImageEncoder)}
 
@@ -94,7 +98,8 @@ class Synthesizer:
         how = descent_of(kind, self.family, self.arguments)
         counted, many = how.counted if how else 1.0, len(data.lengths) if data.schema.time else len(data)
         self.rows = max(int(mechanism.part(ROWS / counted, "how many there are").counts(torch.tensor([many], dtype=torch.double), 1.0)), 1)
-        own = mechanism.part(ENCODING / counted, "the values of each column")
+        alone = data.schema.image and len(data.schema.columns) == 1  # pictures, and nothing beside them
+        own = mechanism.part(NOTHING if alone else ENCODING / counted, "the values of each column")
         self.encoder = encoder_of(data.schema)(self.rare_below).fit(data, rng=rng, mechanism=own)
         self.generator = build(self.family, self.encoder.layout, self.built)
         x = self.encoder.encode(data, rng=rng)

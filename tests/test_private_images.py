@@ -1,13 +1,14 @@
 """Images under differential privacy: nothing but answers reaches the model, one picture changes them by no more than they say, and it learns."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from deaf import Deaf, Lone, farthest
 from tables import rng
 
 from generators.building import beside, build, private
-from generators.data import DataError
+from generators.data import DataError, Schema, Table
 from generators.images import noisy
 from generators.images.noisy import cosines, kinds_of
 from generators.layout import Field, ImageLayout, Layout, Pictures
@@ -154,3 +155,15 @@ def test_an_entry_of_images_takes_the_family_that_can(tmp_path):
     assert train.schema["digit"].kind == "category"
     held = set(holdout.column("image").to_pylist())
     assert len(train) + len(holdout) == 1797 and not held & set(train.column("image").to_pylist())
+
+
+def test_where_nothing_stands_beside_pictures_nothing_is_spent_on_it():
+    digits = read("digits", images=True)
+    image = digits.schema.image
+    digits = Table.of(digits.values.select([image.name]), Schema(pa.schema([digits.schema.arrow.field(image.name)]), (image,)))
+    model = Synthesizer("gmm")
+    ask = mechanism(model, epsilon=3, delta=1e-5)
+    model.fit(digits, mechanism=ask)
+    shares = dict(ask.answers)
+    assert shares["the values of each column"] < 0.01 and sum(shares.values()) == pytest.approx(1)
+    assert len(model.sample(20)) == 20
