@@ -30,11 +30,8 @@ HELD_OUT = 0.1  # share of the subjects on which a generator decides when to sto
 FEW = 2000  # and twice that where there are no more subjects than this
 TRIED = 200  # rows that are drawn to see whether a request can be met
 PIXELS = 2**26  # of the images of a part, at most
-ROWS, ENCODING, NOTHING = (
-    0.01,
-    0.15,
-    1e-3,
-)  # shares of what may be told, a training's too, of the number of rows, of the values of columns, where there are none
+# shares of what may be told, a training's too: the number of rows, the values of columns, and where there are no columns
+ROWS, ENCODING, NOTHING = 0.01, 0.15, 1e-3
 FORMAT = 4
 ENCODERS = {encoder.modality: encoder for encoder in (TableEncoder, SeriesEncoder, ImageEncoder)}
 
