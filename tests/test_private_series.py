@@ -2,6 +2,7 @@
 
 import math
 
+import longitudinal
 import numpy as np
 import pytest
 import torch
@@ -138,6 +139,21 @@ def test_nothing_but_answers_reaches_the_encoder():
     """Lengths, times, what stays and what changes: of 60 patients and of 41 others."""
     told = [SeriesEncoder(1).fit(visits(n, seed), rng=rng(), mechanism=Nothing(12)).state() for n, seed in ((60, 0), (41, 1))]
     assert told[0] == told[1]
+
+
+def test_what_one_subject_is_encoded_as_depends_on_no_other():
+    """Nobody's values reach another's row: a stranger with fifty distances of his own is nowhere in what others become."""
+    few = visits(60)
+    odd = longitudinal.of({n: [*few.column(n).to_pylist(), *more] for n, more in {
+        "who": [99] * 50, "when": [float(999 * k) for k in range(50)], "sick": [True] * 50, "age": [50] * 50, "marker": [1.0] * 50, "stage": ["late"] * 50,
+    }.items()}, {"sick": "boolean", "stage": "category"}, static=("sick", "age"))  # fmt: skip
+    encoder = SeriesEncoder(1).fit(odd.open(), rng=rng(), mechanism=Private(MUCH, 1, 1e-3, steps=50))
+    gap, far = encoder.encode(odd, rng=rng()), encoder.clock.gap.encode(encoder.clock._array(np.array([999.0])), np.random.default_rng(0))
+    place = len(encoder.clock.gap.fields) - 1
+    others = gap.steps[: len(few), place]
+    own = others[torch.from_numpy(np.diff(few.subjects, prepend=-1) > 0)]
+    assert len(own) == 60 and float(own.std()) > 0.5  # first steps have any distance,
+    assert float((own > float(far[0, -1]) - 0.01).float().mean()) < 0.3  # and not his, which is four in ten of all distances
 
 
 def test_the_encoder_learns_lengths_times_and_values():

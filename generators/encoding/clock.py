@@ -9,7 +9,7 @@ from generators.base import Mechanism
 from generators.data import Column, Schema, Table, from_local, to_local, units_a_day
 from generators.encoding import told
 from generators.encoding.days import Months, Weekdays, days_of
-from generators.encoding.numeric import Numeric
+from generators.encoding.numeric import END, Numeric
 from generators.encoding.scale import Scale
 from generators.layout import Field, after
 
@@ -35,6 +35,7 @@ class Clock:
         self.days: Weekdays | Months | None = None
         self.hour: Numeric | None = None
         self.always = 0
+        self.told = False  # by a mechanism
 
     def fit(self, data: Table) -> Clock:
         values = data.column(data.schema.time)
@@ -58,6 +59,7 @@ class Clock:
 
     def hear(self, data: Table, ask: Mechanism, rng: np.random.Generator) -> Clock:
         """The same from what a mechanism tells of one moment of each series, and one distance, any of them; days of the week are not told apart."""
+        self.told = True
         values, whose, first = data.column(data.schema.time), data.subjects, np.cumsum(data.lengths) - data.lengths
         any_of = lambda of: np.floor(rng.random(len(first)) * of).astype(np.int64)  # noqa: E731
         self.scale = told.scale(values.take(pa.array(first + any_of(data.lengths))), ask.part(FINENESS, "how finely time is written"))
@@ -100,17 +102,26 @@ class Clock:
         return [*gap, *after(len(gap), self.hour.fields)] if self.hour else gap
 
     def encode(self, data: Table, rng: np.random.Generator) -> np.ndarray:
-        """(rows, own fields) float32. A first step has no distance: it gets that of another step, at random."""
+        """(rows, own fields) float32. A first step has no distance: it gets that of another step, at random; where noisy counts told, any."""
         parts = [np.zeros((len(data), 0), dtype=np.float32)]
         if self.gap is not None:
             gaps, later = self._gaps(data)
             x = self.gap.encode(self._array(np.where(later, gaps, gaps[later].max(initial=1))), rng)
-            if later.any():
+            if self.told:  # anybody's distance there would tell of him as often as there are others
+                x[~later] = self._any(int((~later).sum()), rng)
+            elif later.any():
                 x[~later] = x[rng.choice(np.flatnonzero(later), (~later).sum())]
             parts.append(x)
         if self.hour is not None:
             parts.append(self.hour.encode(pa.chunked_array([pa.array(to_local(data.column(data.schema.time))[1])]), rng))
         return np.concatenate(parts, 1)
+
+    def _any(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """(n, fields of a distance): any number that may be drawn, or the first code where there is none, whatever the data are."""
+        x = np.zeros((n, len(self.gap.fields)), dtype=np.float32)
+        if not self.gap.fields[-1].classes:
+            x[:, -1] = np.clip(rng.standard_normal(n), -END, END)
+        return x
 
     def decode(self, first: pa.ChunkedArray, x: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> pa.Array:
         """When every step is, from when the first ones are, (series,), and the own fields of all steps, (sum of lengths, fields)."""
@@ -146,13 +157,13 @@ class Clock:
     def state(self) -> dict:
         return {
             "scale": self.scale.state(), "days": self.days and self.days.state(), "always": self.always, "every": self.every,
-            "hour": self.hour and self.hour.state(), "gap": self.gap and self.gap.state(),
+            "hour": self.hour and self.hour.state(), "gap": self.gap and self.gap.state(), "told": self.told,
         }  # fmt: skip
 
     def restore(self, state: dict, schema: Schema) -> Clock:
         self.scale, self.every = Scale(schema.arrow.field(schema.time).type, **state["scale"]), state["every"]
         self.days = state["days"] and (Months if "on" in state["days"] else Weekdays)(**state["days"])
-        self.always = state["always"]
+        self.always, self.told = state["always"], state.get("told", False)
         if state["hour"] is not None:
             self.hour = self._hours(schema).restore(state["hour"])
         if state["gap"] is not None:
