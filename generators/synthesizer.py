@@ -89,6 +89,12 @@ class Synthesizer:
         all after him get."""
         kind = kind_of(data.schema)
         private(kind, self.family)
+        if (mechanism.steps is not None) != bool(data.schema.time):
+            raise DataError(f"mechanism: found {'no ' if data.schema.time else ''}steps=, expected {'it' if data.schema.time else 'none'}: it is for series")
+        if not len(data) or mechanism.rest < 1:
+            raise DataError(
+                f"mechanism: found {'one that was spent' if len(data) else 'no rows'}, expected {'a new one for each fit' if len(data) else 'some'}"
+            )
         self.built = beside(kind, self.arguments)
         rng = torch.Generator().manual_seed(int.from_bytes(os.urandom(7)))
         data = (first_of_each(data, mechanism.steps) if data.schema.time else some_of_each(data, mechanism.rows)).open()

@@ -16,6 +16,7 @@ from pipelines.config import load_entry, training_of
 from pipelines.house import alone, home, replace
 from pipelines.progress import log
 from pipelines.sources import load_split
+from privacy.membership import POWER
 from privacy.shadows import ALL, FEWEST, shadows
 from validation.resampling import LEAST, count
 
@@ -57,6 +58,8 @@ def table(found: dict) -> str:
         copy = f"{row['of_a_copy']:>13.3f}" if "of_a_copy" in row else f"{'':>13}"
         lines.append(f"{name:22}  {row['auc']:>5.3f}  {f'{low:.3f} to {high:.3f}':>16}  {row['tpr_at_1_fpr']:>25.3f}  {copy}".rstrip())
     best = found["attacks"][ALL]
-    surely = "surely told apart from strangers" if best["interval"][0] > 0.5 else "not surely told apart from strangers"
-    power = "" if best["of_a_copy"] > 0.9 else "; NO VERDICT: not even of a copy do these attacks find who is in it"
-    return "\n".join([*lines, "", f"they are {surely}{power}", f"written to  {found['written']}"])
+    surely = "surely told apart" if best["interval"][0] > 0.5 else "not surely told apart"
+    said = f"by all attacks together they are {surely} from those who were not there"
+    if best["of_a_copy"] <= POWER:
+        said = "NO VERDICT: not even of a copy do these attacks together find who is in it"
+    return "\n".join([*lines, "", said, f"written to  {found['written']}"])

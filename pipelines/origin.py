@@ -123,9 +123,12 @@ def _values(raw: Any, where: str) -> list:
 
 def _names(raw: Any, where: str) -> tuple[str, ...]:
     """Of columns, each once."""
-    if not isinstance(raw, list | tuple) or any(isinstance(v, dict | list) or v is None for v in raw) or len(set(map(str, raw))) < len(raw):
-        raise DataError(f"{where}: found {name_of(raw)}, expected a list of columns, each once")
-    return tuple(map(str, raw))
+    if not isinstance(raw, list | tuple) or any(isinstance(v, dict | list) or v is None for v in raw):
+        raise DataError(f"{where}: found {name_of(raw)}, expected a list of columns")
+    names = list(map(str, raw))
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise DataError(f"{where}: found {twice[0]!r} twice, expected each column once")
+    return tuple(names)
 
 
 def _columns(raw: Any, where: str) -> dict:

@@ -8,8 +8,10 @@ import pyarrow.compute as pc
 from generators.data import Schema, Table
 from pipelines import asked, gates, sources
 from pipelines.asked import CELL
-from pipelines.config import Entry
+from pipelines.config import Entry, training_of
+from pipelines.house import ledger
 from pipelines.publish import writable
+from privacy.ledger import summed
 from privacy.membership import ROWS, SUBJECTS
 from validation.features import SLOTS, flat
 from validation.resampling import MOST, too_few
@@ -58,21 +60,34 @@ def plan(entry: Entry) -> str:
     memory = BASE_MB + (2 * (train.values.nbytes + holdout.values.nbytes) + max(held, judged)) / 1e6
     seconds = BASE_S + fitting + columns * (CELL_S * sum(sizes) + JUDGED_S * sum(min(n, MOST) for n in sizes))
     seconds += NETWORKS * cost(looked_at) if train.schema.image else 0
+    if entry.promise:  # attacks decide nothing then
+        wanted = {m: b for m, b in wanted.items() if not m.startswith("privacy.")}
     few = too_few(apart(train), apart(holdout), train, SUBJECTS) if "privacy.membership" in wanted else None
+    how = training_of(entry) if entry.promise else None
+    learner = model.size(units) if not entry.promise else f"{how.steps} steps by noisy gradients" if how else "by noisy counts and sums"
+    about = "about " * bool(entry.promise)
     lines = [
         f"{entry.name}: {entry.source.kind} {entry.source.location}",
-        f"  rows       {len(train)} to learn from, {len(holdout)} held out, {rows} to publish",
+        f"  rows       {len(train)} to learn from, {len(holdout)} held out, {about}{rows} to publish",
         f"  subjects   {people} to learn from, by {train.schema.subject or 'row'}",
-        f"  generator  {entry.family} {dict(entry.arguments) or 'with its defaults'}: {width} {numbers}, {model.size(units)}",
-        f"  protected  values of fewer than {entry.rare_below} subjects",
+        f"  generator  {entry.family} {dict(entry.arguments) or 'with its defaults'}: {width} {numbers}, {learner}",
+        _promised(entry) if entry.promise else f"  protected  values of fewer than {entry.rare_below} subjects",
         *[f"  beware     the run will end without a verdict, for privacy.membership cannot tell: {few}"] * bool(few),
-        f"  about      {memory:.0f} MB and {seconds:.0f} s on two cores",
+        f"  about      {memory:.0f} MB and {seconds:.0f} s on two cores{', as without noise' * bool(entry.promise)}",
         f"  publish    {entry.publish}, if " + ", ".join(f"{m} {' '.join(f'{k} {v:g}' for k, v in b.items())}" for m, b in wanted.items()),
         "  columns",
     ]
     for column, field in zip(train.schema.columns, train.schema.arrow, strict=True):
         lines.append(f"    {column.name:32} {column.kind:10} {field.type}{_role(train.schema, column.name)}")
     return "\n".join(lines)
+
+
+def _promised(entry: Entry) -> str:
+    """What is promised to each subject, and what was spent on these people before."""
+    promise, spent = entry.promise, summed(ledger(entry.root).records()).get(entry.people, {}).get("epsilon")
+    bound = f"{promise.steps or promise.rows} {'steps' if promise.steps else 'row' + 's' * (promise.rows > 1)}"
+    before = f"epsilon {spent:.3g} was spent on {entry.people} before" if spent else f"nothing was spent on {entry.people} before"
+    return f"  promised   epsilon {promise.epsilon:g}, delta {promise.delta:g} to each subject, of whom at most {bound} are learned from; {before}"
 
 
 def _role(schema: Schema, name: str) -> str:

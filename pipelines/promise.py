@@ -67,11 +67,13 @@ def mechanism(model: Synthesizer, epsilon: float, delta: float, rows: int = 1, s
     """What a model is fitted through to keep (epsilon, delta), in a notebook: `model.fit(table, mechanism=mechanism(model, 1, 1e-6))`.
 
     rows: of one subject, at most; or of series, which this says that they are, steps of one, at most: the first so many are learned from. It is
-    spent by one fit. Kinds of columns, and what is declared of them, are to be known without the data.
+    spent by one fit. Kinds of columns, what is declared of them, and which ones stay (`read(..., static=[...])`) are to be known without the data.
     Raises DataError for what cannot be promised, or a family that cannot keep it."""
     from generators.building import descent_of, private
     from generators.layout import Layout, SeriesLayout
 
+    if steps is not None and rows > 1:
+        raise DataError(f"mechanism: rows: found {rows} beside steps, expected steps alone: a series is one row")
     kind, bound = (Layout, {"rows": rows}) if steps is None else (SeriesLayout, {"steps": steps})
     privacy({"epsilon": epsilon, "delta": delta} | bound, "mechanism")
     private(kind, model.family)
@@ -90,6 +92,8 @@ def privacy(raw: Any, where: str) -> dict[str, Any]:
     for key in ("rows", "steps", "budget"):
         if key in found and "epsilon" not in found:
             raise DataError(f"{where}.{key}: found without epsilon:, expected both: without differential privacy nothing can be added up")
+    if {"rows", "steps"} <= set(found):
+        raise DataError(f"{where}: found rows: and steps:, expected one of the two: steps: is for series, rows: for all else")
     promised = {key: found.pop(key) for key in ("epsilon", "delta", "rows", "steps") if key in found}
     if promised:
         found["promise"] = Promise(**promised)

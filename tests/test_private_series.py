@@ -1,9 +1,11 @@
 """Series under differential privacy: nothing but answers reaches the model, one subject changes them by no more than they say, and it learns."""
 
 import math
+import os
 
 import longitudinal
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from deaf import Deaf, Lone, farthest
@@ -12,7 +14,10 @@ from projects import lay, run
 from tables import rng
 
 from generators.building import beside, build, private
-from generators.data import DataError, first_of_each
+from generators.data import Column, DataError, Schema, Table, first_of_each
+from generators.encoding.clock import Clock
+from generators.encoding.numeric import _Middle
+from generators.encoding.quantiles import Quantiles
 from generators.encoding.series import SeriesEncoder
 from generators.layout import Sequences, SeriesLayout
 from generators.series import alone
@@ -112,6 +117,21 @@ def test_the_loss_of_one_series_alone_is_what_the_model_says_of_it(layout):
     assert torch.allclose(each, whole, rtol=1e-4, atol=1e-4)
 
 
+def test_the_gradient_of_one_series_is_that_of_its_steps_whatever_its_length():
+    """By torch itself, through its own recurrent network; of a series of one step as of one of twelve."""
+    x = sequences(MIXED, 40)
+    x = x[torch.arange(40)].beside(Sequences(torch.tensor([[0.0, 1.0]]), torch.tensor([1]), torch.tensor([[1.0, 0.5, 0.0, -0.5]])))
+    model = Recurrent(MIXED, width=8, bins=6, passes=0.2)
+    model.fit(x, x[:0], rng=rng(), mechanism=Private(1.0, 1, 0.0, Steps(1.0, 0.02, 10)))
+    weights = [p for p in model.parameters() if p.requires_grad]
+    side_by_side = alone.padded(model, model.coded(x))
+    for i in range(len(x)):
+        own = torch.autograd.grad(alone.nats(model, side_by_side, torch.tensor([i])), weights, allow_unused=True)
+        known = torch.autograd.grad(model._nats(model.coded(x[torch.tensor([i])]), model.net.natural()).sum(), weights, allow_unused=True)
+        for a, b in zip(own, known, strict=True):
+            assert (a is None) == (b is None) and (a is None or torch.allclose(a, b, rtol=1e-3, atol=1e-4)), int(x.lengths[i])
+
+
 def test_a_stretch_of_a_long_series_is_looked_at(monkeypatch):
     """Anywhere in it: the same series has another loss each time, and each is of some of its steps."""
     monkeypatch.setattr(alone, "STRETCH", 10)
@@ -139,6 +159,43 @@ def test_nothing_but_answers_reaches_the_encoder():
     """Lengths, times, what stays and what changes: of 60 patients and of 41 others."""
     told = [SeriesEncoder(1).fit(visits(n, seed), rng=rng(), mechanism=Nothing(12)).state() for n, seed in ((60, 0), (41, 1))]
     assert told[0] == told[1]
+
+
+class NobodyKnown(Lone):
+    """A Lone that tells of no unknown value, and of whose trainings every batch is the last subject alone."""
+
+    steps = 40
+
+    def kept(self, people, least, share):
+        self._same("kept", people.sum()[None], float(len(people) or 1), share)
+        return torch.zeros_like(people)
+
+    def sums(self, exact, norm, share):
+        return self._same("sums", exact, norm, share) * 0 + 10.0
+
+
+@pytest.mark.parametrize("family", ABLE)
+def test_from_a_table_to_the_model_one_subject_more_changes_no_question_by_more_than_it_says(family, monkeypatch):
+    """Forty steps at distances that nobody else has. What is drawn at random is the same with and without, so that what differs is the subject's own."""
+    monkeypatch.setattr(os, "urandom", lambda n: bytes(range(n)))
+    to_unit, any_distance = Quantiles.to_unit, Clock._any
+    monkeypatch.setattr(Quantiles, "to_unit", lambda self, x, rng, step=0.0: to_unit(self, x, _Middle(), 0.0))
+    monkeypatch.setattr(Clock, "_any", lambda self, n, rng: any_distance(self, n, np.random.default_rng(0)))
+    draw, days = np.random.default_rng(0), np.tile(np.arange(3), 80)
+    ward = draw.choice(["a", "b", "c"], 240)
+
+    def hospital(more: int) -> Table:
+        who, when = np.r_[np.repeat(np.arange(80), 3), np.full(more, 80)], np.r_[days, 17 * np.arange(more)]
+        values = pa.table({"who": who, "when": when, "ward": np.r_[ward, np.full(more, "c")]})
+        known = Column("when", "numeric", {"low": 0, "high": 1000}), Column("ward", "category", {"values": ["a", "b", "c"]})
+        return Table.of(values, Schema(values.schema, (Column("who", "id"), *known), "who", time="when"))
+
+    heard = []
+    for more in (0, 40):
+        heard.append(NobodyKnown())
+        Synthesizer(family, **SMALL[family]).fit(hospital(more), mechanism=heard[-1])
+    found = farthest(*heard)
+    assert found["counts"] <= 1 and all(far <= 1 + 1e-5 for what, far in found.items() if what != "kept"), found
 
 
 def test_what_one_subject_is_encoded_as_depends_on_no_other():
@@ -205,6 +262,40 @@ def test_spends_what_was_said_and_no_more():
         assert ask.rest == 0 and math.isclose(sum(share for _, share in ask.answers), 1.0)
 
 
+def test_wrong_mechanisms_are_refused_in_a_notebook():
+    data, model = visits(300), Synthesizer("marginals", rounds=1)
+    with pytest.raises(DataError, match="found no steps=, expected it"):
+        model.fit(data, mechanism=mechanism(model, 3, 1e-5))
+    with pytest.raises(DataError, match="found 2 beside steps, expected steps alone"):
+        mechanism(model, 3, 1e-5, rows=2, steps=5)
+    ask = mechanism(model, 3, 1e-5, steps=5)
+    model.fit(data, mechanism=ask)
+    with pytest.raises(DataError, match="one that was spent, expected a new one for each fit"):
+        model.fit(data, mechanism=ask)
+    with pytest.raises(DataError, match="found no rows"):
+        model.fit(data.take(np.arange(0)), mechanism=mechanism(model, 3, 1e-5, steps=5))
+
+
+@pytest.mark.parametrize("kind", ["int64", "double", "date32[day]", "timestamp[us, tz=UTC]"])
+def test_where_noise_drowns_times_they_are_times_all_the_same(kind):
+    """And where nothing changes but the time."""
+    day = pa.array(np.tile(np.arange(4), 100))
+    when = day.cast(pa.int32()).cast(kind) if kind.startswith("date") else (day if kind == "int64" else pa.array(np.tile(np.arange(4), 100) * 86_400_000_000))
+    when = when if kind.startswith("date") else when.cast(pa.float64() if kind == "double" else pa.int64() if kind == "int64" else pa.timestamp("us", "UTC"))
+    values = pa.table({"who": np.repeat(np.arange(100), 4), "when": when, "sex": np.repeat(["f", "m"], 200)})
+    time = Column("when", "numeric" if kind in ("int64", "double") else "datetime")
+    sex = Column("sex", "category", {"values": ["f", "m"]})
+    data = Table.of(values, Schema(values.schema, (Column("who", "id"), time, sex), "who", time="when", static=("sex",)))
+    for epsilon in (0.05, 9):
+        model = Synthesizer("marginals", rounds=1)
+        model.fit(data, mechanism=mechanism(model, epsilon, 1e-5, steps=4))
+        made = model.sample(50)
+        assert made.column("when").null_count == 0 and made.values.schema.field("when").type == values.schema.field("when").type
+        first = np.cumsum(made.lengths) - made.lengths
+        raw = made.column("when").cast(pa.float64() if kind in ("int64", "double") else pa.int32() if kind.startswith("date") else pa.int64()).to_numpy()
+        assert (np.delete(np.diff(raw), first[1:] - 1) > 0).all()
+
+
 SERIES = """clinic:
   source:
     series: visits.parquet
@@ -243,10 +334,11 @@ def test_a_run_of_series_under_differential_privacy(clinic):
 
 REFUSED = [
     (", steps: 9", "", ["privacy", "epsilon: without steps:", "the first ones"]),
+    ("steps: 9", "steps: 9, rows: 1", ["privacy", "rows: and steps:", "one of the two"]),
     ("steps: 9", "rows: 5", ["privacy.rows", "expected steps:"]),
     ("    static: [sick, age]\n", "", ["source", "no static:", "would tell of them"]),
     ("static: [sick, age]", "static: [sick, marker]", ["static", "'marker'", "changes within a subject"]),
-    ("static: [sick, age]", "static: [sick, sick]", ["source.static", "each once"]),
+    ("static: [sick, age]", "static: [sick, sick]", ["source.static", "'sick' twice", "each column once"]),
     ("static: [sick, age]", "static: [sick, nobody]", ["static", "no column 'nobody'"]),
     ("marker: {kind: numeric, low: -10, high: 30}", "marker: {low: -10, high: 30}", ["source.columns.marker", "no kind is declared"]),
     ("  privacy", "  generator: hmm\n  privacy", ["hmm does not learn series under differential privacy", "autoregressive, marginals"]),

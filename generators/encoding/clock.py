@@ -61,12 +61,17 @@ class Clock:
         """The same from what a mechanism tells of one moment of each series, and one distance, any of them; days of the week are not told apart."""
         self.told = True
         values, whose, first = data.column(data.schema.time), data.subjects, np.cumsum(data.lengths) - data.lengths
-        any_of = lambda of: np.floor(rng.random(len(first)) * of).astype(np.int64)  # noqa: E731
+        any_of = lambda of: np.floor(np.random.default_rng(rng.integers(2**62)).random(len(first)) * of).astype(np.int64)  # noqa: E731
         self.scale = told.scale(values.take(pa.array(first + any_of(data.lengths))), ask.part(FINENESS, "how finely time is written"))
         gaps, _ = self._gaps(data)
         one = (first + 1 + any_of(data.lengths - 1))[data.lengths > 1]
-        self.gap = self._numeric(data.schema).fit(self._array(gaps[one]), whose[one], ask.part(ask.rest, "distances"))
+        self.gap = self._numeric(data.schema, self._most(data.schema)).fit(self._array(gaps[one]), whose[one], ask.part(ask.rest, "distances"))
         return self
+
+    def _most(self, schema: Schema) -> float | None:
+        """The longest distance that the declared bounds of time leave, in steps of the lattice."""
+        options = schema[schema.time].options
+        return self.scale.number(options["high"]) - self.scale.number(options["low"]) if {"low", "high"} <= set(options) else None
 
     @property
     def _whole(self) -> bool:
@@ -78,9 +83,10 @@ class Clock:
         """The least whole number that one may be: some steps come on the same day."""
         return 0 if self.hour else 1
 
-    def _numeric(self, schema: Schema) -> Numeric:
+    def _numeric(self, schema: Schema, most: float | None = None) -> Numeric:
         kind = pa.int64() if self._whole else pa.float64()
-        return Numeric(Column(schema.time, "numeric", {"low": self._least if self._whole else None}), pa.field(schema.time, kind), self.k)
+        bounds = {"low": self._least if self._whole else None if most is None else 0.0, "high": most}
+        return Numeric(Column(schema.time, "numeric", bounds), pa.field(schema.time, kind, nullable=False), self.k)
 
     def _hours(self, schema: Schema) -> Numeric:
         most = units_a_day(schema.arrow.field(schema.time).type) - 1
@@ -106,7 +112,7 @@ class Clock:
         parts = [np.zeros((len(data), 0), dtype=np.float32)]
         if self.gap is not None:
             gaps, later = self._gaps(data)
-            x = self.gap.encode(self._array(np.where(later, gaps, gaps[later].max(initial=1))), rng)
+            x = self.gap.encode(self._array(np.where(later, gaps, 1.0 if self.told else gaps[later].max(initial=1))), rng)
             if self.told:  # anybody's distance there would tell of him as often as there are others
                 x[~later] = self._any(int((~later).sum()), rng)
             elif later.any():

@@ -61,7 +61,7 @@ class Numeric:
     def _told(self, values: pa.ChunkedArray, subjects: np.ndarray, ask: Mechanism) -> Numeric:
         """The same from noisy counts."""
         self.noisy = True
-        missing = told.there(ask, values.null_count, told.THERE)
+        missing = told.there(ask, values.null_count, told.THERE) and self.nullable
         self.scale = told.scale(values, ask.part(FINENESS, "how finely it is written"))
         (x, null), whole = self.scale.to_number(values), bool(self.scale.step)
         low, high = self._limits()
@@ -74,6 +74,8 @@ class Numeric:
         if self.quantiles is None and not spikes.any() and np.isfinite([low, high]).all():
             self.quantiles = Quantiles(np.array([low]), np.array([high]), np.array([0.0, 1.0]))  # noise drowned all but what was declared
         self.codes = ["number"] * (self.quantiles is not None) + [float(v) for v in exact[spikes]]
+        if not (self.codes or self.nullable):
+            self.codes = [float(np.clip(1.0, low, high))]
         self.codes += [None] * (missing or not self.codes)
         return self
 

@@ -8,6 +8,7 @@ or the same mean and spread (because somebody standardised them), it is held by 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,10 +57,10 @@ class SeriesEncoder:
         share, stream = ask.rest / (2 + stay + change), numpy_stream(rng)
         self.spans = _noisy_spans(data.lengths, ask.steps, ask.part(share, "how long series are"))
         self.clock, self.even, self.absence = Clock(self.rare_below).hear(data, ask.part(share, "when steps are"), stream), {}, Absence(self.rare_below)
-        self.static.fit(self._people(data), rng=rng, mechanism=ask.part(stay * share, "what stays"))
+        self.static.fit(_always(self._people(data), self.schema.time), rng=rng, mechanism=ask.part(stay * share if change else ask.rest, "what stays"))
         first, one = np.cumsum(data.lengths) - data.lengths, np.floor(stream.random(len(data.lengths)) * data.lengths).astype(np.int64)
         some = self._steps(data.take(first + one))
-        self.step.fit(some, rng=rng, subjects=np.arange(len(some)), mechanism=ask.part(ask.rest, "steps"))
+        self.step.fit(some, rng=rng, subjects=np.arange(len(some)), mechanism=ask.part(ask.rest, "steps") if change else ask)
         self._lay_out()
         return self
 
@@ -169,6 +170,13 @@ def _part(data: Table, names: list[str], subject: str | None) -> Table:
     schema = data.schema
     arrow = pa.schema([schema.arrow.field(n) for n in names])
     return Table(data.values.select(names), Schema(arrow, tuple(schema[n] for n in names), subject))
+
+
+def _always(data: Table, name: str) -> Table:
+    """The same, of a schema in which a column is never missing."""
+    at = data.schema.arrow.names.index(name)
+    arrow = data.schema.arrow.set(at, data.schema.arrow.field(name).with_nullable(False))
+    return Table(data.values.cast(arrow), replace(data.schema, arrow=arrow))
 
 
 def _spans(lengths: np.ndarray, k: int) -> tuple[tuple[int, int], ...]:

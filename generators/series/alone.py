@@ -72,7 +72,7 @@ def nats(model: Stepwise, x: Padded, i: Tensor) -> Tensor:
     codes, before, numbers = (v[i][0][at] for v in (x.codes, x.before, x.numbers))
     on, first, vectors = at < length, at == 0, model.values.vectors()
     seen = model.read(F.embedding(before.long(), vectors), numbers, first)
-    seen = seen + model.where(at, length.expand(stretch)) + F.embedding(x.static[i][0], model.static.weight).sum(0)
+    seen = seen + model.where(torch.minimum(at, length - 1), length.expand(stretch)) + F.embedding(x.static[i][0], model.static.weight).sum(0)
     context = model.onward(torch.cat([_followed(model.gru, seen), seen], 1))
     hidden = model.net(F.embedding(codes.long(), vectors), model.net.natural(), context[:, None])
     then = torch.where(first[:, None], -1, model.codes.within(before.long()))

@@ -22,6 +22,7 @@ from generators.layout import Field, Layout, Sequences, SeriesLayout, after, mom
 from generators.marginals import Marginals
 from generators.series.chain import packed
 from generators.series.past import by_series
+from generators.streams import drawn
 from generators.threads import single_thread
 
 CELLS = 16  # of moments, at most
@@ -70,7 +71,8 @@ class Markov(nn.Module):
         if one:
             has = (x.lengths > 1).nonzero()[:, 0]
             first = (x.lengths.cumsum(0) - x.lengths)[has]
-            at = first + 1 + (torch.rand(len(has), generator=rng) * (x.lengths[has] - 1)).long()
+            own = torch.Generator().manual_seed(drawn(rng))  # so that what comes after depends on nobody
+            at = first + 1 + (torch.rand(len(has), generator=own) * (x.lengths[has] - 1)).long()
         else:
             at = (moments(x.lengths) > 0).nonzero()[:, 0]
             at = at[torch.randperm(len(at), generator=rng)[:ROWS]].sort().values
