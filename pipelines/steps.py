@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from generators.data import DataError, Table
-from generators.synthesizer import Synthesizer
+from generators.encoding.told import SURE
+from generators.synthesizer import ENCODING, Synthesizer
 from pipelines import asked, gates, pictures, publish, sources, spending
 from pipelines.config import training_of
 from pipelines.house import Run, code, digest, hash_of, hidden, open_run, read_table, version_of, write_table
@@ -19,6 +20,7 @@ from pipelines.progress import each, log, training
 from validation.score import Score
 
 CONDITION = "fidelity.condition"
+FEW = 0.05  # of the subjects: values that so few hold should still be seen through noise
 NATURAL = "natural"  # where a condition is asked for: what the model makes without it, which fidelity is judged on
 _loaded: dict[str, tuple[Table, Table, float]] = {}
 
@@ -100,6 +102,9 @@ def fit(run: Run) -> dict:
         start, train = time.monotonic(), read_table(run.real / "train.arrow")
         mechanism = entry.promise and entry.promise.mechanism(training_of(entry))
         if mechanism:
+            if drowned(mechanism, train):
+                log.warning("%s: noise drowns what one subject in twenty holds in a column; declare low:, high: and values:, keep fewer columns, or "
+                            "raise epsilon", entry.name)  # fmt: skip
             spending.charge(run, mechanism, len(train), publish.now())
         model = Synthesizer(entry.family, rare_below=entry.rare_below, seed=entry.seed, **entry.arguments)
         with training() as heard:
@@ -121,6 +126,12 @@ def fit(run: Run) -> dict:
     beside.rename(path)
     spending.close(run)
     return {"path": str(path), "sha256": hash_of(path)}
+
+
+def drowned(mechanism, train: Table) -> bool:
+    """Whether noise in counts of a column's values is more than what few subjects hold. It is said before anything is spent."""
+    subjects, columns = int(train.subjects.max(initial=-1)) + 1, len(train.schema.columns)
+    return FEW * subjects < SURE * mechanism.sd(ENCODING / columns)
 
 
 def seen(run: Run) -> tuple[Table, Table]:

@@ -181,11 +181,11 @@ def test_from_a_table_to_the_model_one_subject_more_changes_no_question_by_more_
     to_unit, any_distance = Quantiles.to_unit, Clock._any
     monkeypatch.setattr(Quantiles, "to_unit", lambda self, x, rng, step=0.0: to_unit(self, x, _Middle(), 0.0))
     monkeypatch.setattr(Clock, "_any", lambda self, n, rng: any_distance(self, n, np.random.default_rng(0)))
-    draw, days = np.random.default_rng(0), np.tile([0, 900, 1800], 80)
-    ward = draw.choice(["a", "b", "c"], 240)
+    draw, days = np.random.default_rng(0), np.tile([0, 1900], 80)
+    ward = draw.choice(["a", "b", "c"], 160)
 
     def hospital(more: int) -> Table:
-        who, when = np.r_[np.repeat(np.arange(80), 3), np.full(more, 80)], np.r_[days, 25 * np.arange(more)]
+        who, when = np.r_[np.repeat(np.arange(80), 2), np.full(more, 80)], np.r_[days, 25 * np.arange(more)]
         values = pa.table({"who": who, "when": when, "ward": np.r_[ward, np.full(more, "c")]})
         known = Column("when", "numeric", {"low": 0, "high": 2000}), Column("ward", "category", {"values": ["a", "b", "c"]})
         return Table.of(values, Schema(values.schema, (Column("who", "id"), *known), "who", time="when"))

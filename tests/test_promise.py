@@ -69,6 +69,13 @@ def test_what_a_run_under_differential_privacy_says(project):
     assert (one.private, one.rho, one.delta) == (True, promise["rho"], promise["delta_of_unknown_values"])
 
 
+def test_a_run_warns_of_noise_that_drowns_columns_before_it_spends(project):
+    run(lay(project, ENTRY.replace("epsilon: 5", "epsilon: 0.1")))
+    assert "noise drowns what one subject in twenty holds" in next((project / "runs" / "ward").glob("*/log.txt")).read_text()
+    run(lay(project, ENTRY.replace("epsilon: 5", "epsilon: 10").replace("1.0e-5", "5.0e-4")))
+    assert sum("noise drowns" in log.read_text() for log in (project / "runs" / "ward").glob("*/log.txt")) == 1
+
+
 def test_the_same_run_spends_once_and_other_judges_spend_nothing(project):
     config = lay(project, ENTRY)
     assert run(config)[0] == 0
