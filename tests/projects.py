@@ -11,8 +11,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+from generators.data import DataError
 from pipelines.cli import main
+from pipelines.config import load_entry
+from pipelines.sources import load_split
 
 ROOT = Path(__file__).parents[1]
 
@@ -54,6 +58,13 @@ def run(config: Path, *more: str, name: str = "ward") -> tuple[int, dict | None]
     with contextlib.redirect_stdout(io.StringIO()) as out:
         code = main(["run", name, "--config", str(config), "--json", *more])
     return code, json.loads(out.getvalue().strip().splitlines()[-1]) if code in (0, 1) else None
+
+
+def refused(config: Path, name: str) -> str:
+    """What is said of an entry that is refused before anything is read or learned."""
+    with pytest.raises(DataError) as stopped:
+        load_split(load_entry(config, name))
+    return str(stopped.value)
 
 
 def spawn(config: Path, *more: str, name: str = "ward", env: dict | None = None) -> subprocess.Popen:
