@@ -52,9 +52,11 @@ def run(folder: Path, entry: str) -> dict:
     seconds, peak, out = measured(folder, "run", "t", "--json")
     result = json.loads(out.strip().splitlines()[-1])
     steps = json.loads((folder / result["run"] / "facts.json").read_text())["steps"]
-    return {"verdict": result["verdict"], "s": seconds, "peak MB": peak, "foretold MB": float(foretold[1]), "foretold s": float(foretold[2])} | {
-        f"{k} s": v for k, v in steps.items()
-    }
+    return (
+        {"verdict": result["verdict"], "s": seconds, "peak MB": peak, "foretold MB": float(foretold[1]), "foretold s": float(foretold[2])}
+        | {f"past {i}": reason.split(" [")[0] for i, reason in enumerate(result["reasons"], 1)}
+        | {f"{k} s": v for k, v in steps.items()}
+    )
 
 
 def sampling(folder: Path, data: Path) -> Iterator[tuple[str, dict]]:

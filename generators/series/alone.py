@@ -26,8 +26,7 @@ def tell(model: Stepwise, x: Coded, ask: Mechanism) -> Tensor:
     """How often each value of each field is there, (V,); and the model's ties, both as far as is told."""
     within, before = model.codes.within(x.codes.long()), model.before(x.codes.long(), x.moment)
     ties, sizes, norm = model.ties, model.codes.offsets.diff().tolist(), (BOTH**2 * len(model.codes.offsets.diff())) ** 0.5
-    later = (1 / (x.lengths - 1).clamp_min(1).double())[x.whose]
-    weight, even = torch.where(x.moment == 0, FIRST, later), (1 / x.lengths.double())[x.whose]
+    weight, even = torch.where(x.moment == 0, FIRST, _each(x.lengths - 1)[x.whose]), _each(x.lengths)[x.whose]
     now = torch.where((before < 0) & (x.moment > 0)[:, None], -1, within)  # after a step without a value it neither follows nor begins
     exact = [ties.counts(j, now[:, j], before[:, j], weight) if j in ties.fields else _held(within[:, j], even, k) for j, k in enumerate(sizes)]
     share, off = ask.rest, norm * ask.sd(ask.rest)
@@ -36,6 +35,11 @@ def tell(model: Stepwise, x: Coded, ask: Mechanism) -> Tensor:
     ]
     found = dict(zip(ties.fields, ties.hear([parts[j] for j in ties.fields], off), strict=True))
     return torch.cat([found.get(j, part.clamp_min(off)) for j, part in enumerate(parts)]).float()
+
+
+def _each(steps: Tensor) -> Tensor:
+    """What each of so many steps of a series counts: together they count 1."""
+    return 1 / steps.clamp_min(1).double()
 
 
 def _held(within: Tensor, weight: Tensor, k: int) -> Tensor:
