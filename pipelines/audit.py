@@ -23,7 +23,7 @@ from validation.resampling import LEAST, count
 SHADOWS, TARGETS = 32, 60  # unless said
 
 
-def audit(config: Path, name: str, number: int = SHADOWS, targets: int = TARGETS, overrides: Sequence[str] = ()) -> dict:
+def audit(config: Path, name: str, number: int, targets: int, overrides: Sequence[str] = ()) -> dict:
     """What shadows.shadows says of the entry, and where it was written. Raises DataError for what is wrong with the entry or with what is asked."""
     entry = load_entry(config, name, overrides)
     if number < FEWEST:

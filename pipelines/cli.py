@@ -72,8 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--json", action="store_true", help="print one JSON object on the last line of stdout, once there is a verdict")
     audit = command("audit", _audit, "Fit shadow models with and without some people, and say who can be told from what they make. Takes as many fits.")
     audit.add_argument("name", help="which entry of flows.yaml")
-    audit.add_argument("--shadows", type=_rows, default=32, metavar="N", help="how many models; 32 unless said")
-    audit.add_argument("--targets", type=_rows, default=60, metavar="N", help="how many people are looked for; 60 unless said")
+    audit.add_argument("--shadows", type=_rows, metavar="N", help="how many models; 32 unless said")
+    audit.add_argument("--targets", type=_rows, metavar="N", help="how many people are looked for; 60 unless said")
     audit.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="change the entry")
     audit.add_argument("--json", action="store_true", help="print one JSON object on the last line of stdout")
     serve = command("serve", _serve, "Run every entry that has a schedule at its times, until stopped.")
@@ -158,10 +158,10 @@ def _compare(asked: argparse.Namespace) -> int:
 
 def _audit(asked: argparse.Namespace) -> int:
     from pipelines import progress
-    from pipelines.audit import audit, table
+    from pipelines.audit import SHADOWS, TARGETS, audit, table
 
     progress.to_stderr()
-    found = audit(asked.config, asked.name, asked.shadows, asked.targets, asked.overrides)
+    found = audit(asked.config, asked.name, asked.shadows or SHADOWS, asked.targets or TARGETS, asked.overrides)
     print(table(found))
     if asked.json:
         print(json.dumps(found))

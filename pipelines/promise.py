@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from generators.data import DataError
+from pipelines.series import LONGEST
 from pipelines.sheet import mapping, number, text
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 LARGEST = 10.0  # epsilon beyond which next to nothing is promised
 TENFOLD = 10  # times a run's delta is a budget's, unless it says so itself
-LONGEST = 5000  # steps of a series
 VALUES = 0.1  # share of delta that goes to values which nobody knew beforehand
 
 

@@ -100,4 +100,4 @@ def test_shadows_under_a_promise_keep_it_too(tmp_path):
     found = audit(lay(tmp_path, entry), "ward", 8, 20)
     assert found["attacks"][ALL]["auc"] < 0.75 and found["attacks"][ALL]["of_a_copy"] > 0.9
     with pytest.raises(DataError, match="no pipeline"):
-        audit(tmp_path / "flows.yaml", "nobody")
+        audit(tmp_path / "flows.yaml", "nobody", 8, 20)
