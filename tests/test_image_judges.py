@@ -14,7 +14,7 @@ from generators.encoding.image import ImageEncoder
 from generators.synthesizer import Synthesizer
 from pipelines.gates import DEFAULTS, METRICS, gates, past, verdict
 from pipelines.words import WORDS
-from validation.images import dense, distance, kernel_distance
+from validation.images import alike, dense, distance, kernel_distance
 from validation.pictures import Look
 
 ORDER = np.random.default_rng(0).permutation(1797)
@@ -32,8 +32,8 @@ def swapped(data):
     return pictures.table(pixels_of(data), np.roll(data.column("label").to_numpy(), 1))
 
 
-def judged(metric: str, synthetic) -> tuple[float, bool]:
-    found = METRICS[metric](TRAIN, HOLDOUT, synthetic)
+def judged(metric: str, synthetic, **more) -> tuple[float, bool]:
+    found = METRICS[metric](TRAIN, HOLDOUT, synthetic, **more)
     assert found.power is None and found.low <= found.value <= found.high
     return found.value, past(found.value, DEFAULTS[metric])
 
@@ -58,6 +58,18 @@ def test_real_images_are_better_than_noise(metric):
     (fresh, fails), (worse, noise_fails) = judged(metric, FRESH), judged(metric, noisy(FRESH, 120))
     assert not fails and noise_fails
     assert worse > 2 * fresh if metric == "fidelity.frechet" else worse < fresh
+
+
+def test_how_far_images_are_depends_little_on_the_networks_seed():
+    away = [judged("fidelity.frechet", noisy(FRESH, 40), seed=seed)[0] for seed in range(4)]
+    assert max(away) < 1.5 * min(away)
+
+
+def test_every_direction_of_features_counts_alike():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(4000, 3)) * [1, 3, 0] @ rng.normal(size=(3, 3))
+    seen = np.cov(features @ alike(features), rowvar=False)
+    assert np.allclose(np.sort(np.diag(seen)), [0, 1, 1], atol=0.01) and np.allclose(seen, np.diag(np.diag(seen)), atol=1e-6)
 
 
 def test_wrong_labels_are_seen():

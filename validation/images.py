@@ -1,6 +1,7 @@
 """Are synthetic images like the real ones, do they show what their label says, and are they as useful? All through the judges' own network.
 
-frechet    Frechet distance of features to those of the holdout, in units of what as many training pictures are away; 1: no farther
+frechet    Frechet distance of features to those of the holdout, in units of what as many training pictures are away; 1: no farther. Each direction of
+           features counts alike (variance 1 among training pictures): else one or two decide, and another seed of the network decides otherwise
 density    in how many real pictures' neighbourhoods a synthetic one lies, of those that it should; 1: as real ones, below: outliers
 agreement  share of synthetic pictures that the network, which learned from real ones, takes for what their label says, relative to real ones
 target     balanced accuracy on held-out pictures of a network that learned from synthetic ones, relative to one that learned from real ones
@@ -26,6 +27,7 @@ from validation.resampling import interval, sample, split, too_few
 from validation.score import Score
 
 MOST, DRAWS = 5000, 30
+FLAT = 1e-3  # of the largest variance: a direction that varies less counts as though it varied so much
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -34,6 +36,12 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
     values, vectors = eigh(c)
     half = (vectors * np.sqrt(values.clip(0))) @ vectors.T
     return float(((m - n) ** 2).sum() + np.trace(c) + np.trace(d) - 2 * np.sqrt(eigh(half @ d @ half, eigvals_only=True).clip(0)).sum())
+
+
+def alike(features: np.ndarray) -> np.ndarray:
+    """(width, width): what turns features so that they vary as much in every direction."""
+    values, vectors = eigh(np.cov(features.astype(float), rowvar=False))
+    return vectors / np.sqrt(np.maximum(values, max(FLAT * values[-1], 1e-12)))
 
 
 def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -61,12 +69,13 @@ def frechet(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, ra
         return Score("fidelity.frechet", 0.0, 0.0, 0.0, 1.0, "low", few, {})
     rng, look = np.random.default_rng(seed), looked(train, seed)
     real, held, made = _equal(rng, train, holdout, synthetic)
-    a, b, s = (look.features(t) for t in (real, held, made))
+    turn = alike(look.features(real))
+    a, b, s = (look.features(t) @ turn for t in (real, held, made))
     unit = distance(a, b)
     value = distance(s, b) / unit
     drawn = np.array([distance(s[rng.integers(len(s), size=len(s))], b) for _ in range(DRAWS)]) / unit
     low, high = interval(value, drawn, 0)
-    half, one, other = (look.features(t) for t in _equal(rng, real, *split(held, 2, rng)))
+    half, one, other = (look.features(t) @ turn for t in _equal(rng, real, *split(held, 2, rng)))
     details = {
         "distance": {"synthetic": value * unit, "train": unit},
         "kernel": {"synthetic": kernel_distance(s, b), "train": kernel_distance(a, b)},
