@@ -5,6 +5,7 @@ how they are drawn.
 """
 
 import numpy as np
+import pictures
 import pyarrow as pa
 import pytest
 import torch
@@ -14,7 +15,7 @@ import generators.synthesizer
 from generators.building import beside, build, private
 from generators.data import Column, Schema, Table
 from generators.gmm import GMM
-from generators.layout import Field, Layout, Sequences, SeriesLayout
+from generators.layout import Field, ImageLayout, Layout, Sequences, SeriesLayout
 from generators.registry import FAMILIES
 from generators.synthesizer import Synthesizer
 from pipelines.promise import Promise, mechanism
@@ -255,4 +256,20 @@ def test_values_that_one_patient_has_at_every_visit_are_never_copied(family):
         assert {"sepsis", "stroke", "asthma"} <= found  # values that many have do come out
         copied += len(found & set(alone))
     print(f"{family} of series: {copied} of 800 copied, so at most {1 - 0.05 ** (1 / 800):.4f} of them at 95 %; promised is less than 1e-6 each")
+    assert copied == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", private(ImageLayout))
+def test_labels_that_one_image_has_are_never_copied(family):
+    """40 labels of one image each among 2,000 images, at epsilon 3, over 20 models: none comes out."""
+    draw, alone, copied = np.random.default_rng(0), [f"lone {i}" for i in range(40)], 0
+    labels = np.array([*draw.choice(["healthy", "pneumonia", "effusion"], 1960), *alone])
+    data = pictures.table(draw.integers(0, 256, (2000, 8, 8, 1), dtype=np.uint8), labels)
+    for run in range(20):
+        model = Synthesizer(family, seed=run)
+        found = set(model.fit(data, mechanism=mechanism(model, 3.0, 1e-6)).sample(2000).column("label").unique().to_pylist())
+        assert {"healthy", "pneumonia", "effusion"} <= found
+        copied += len(found & set(alone))
+    print(f"{family} of images: {copied} of 800 copied, so at most {1 - 0.05 ** (1 / 800):.4f} of them at 95 %; promised is less than 1e-6 each")
     assert copied == 0
