@@ -27,7 +27,6 @@ NO_POWER = (
     "the attack does not find secrets in a verbatim copy: the columns do not single anybody out; "
     "where that is meant to be so, lift the gate (privacy.attribute: null)"
 )
-ROWS = 200_000  # of a table that is larger, so many rows are looked at
 CERTAIN = 0.005  # the risk of a single secret counts if it is there with this error at most
 
 
@@ -90,7 +89,7 @@ def attribute(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, 
     if few:
         return Score("privacy.attribute", 0.0, -1.0, 1.0, 0.0, "low", few, {})
     there = {"synthetic": len(synthetic), "members": count(train), "strangers": count(holdout)}
-    train, synthetic, holdout = (sample(t, ROWS, rng) for t in (train, synthetic, holdout))
+    train, synthetic, holdout = (sample(t, features.rows, rng) for t in (train, synthetic, holdout))
     members, strangers = sample(train, MOST, rng), sample(holdout, MOST, rng)
     looked = {"synthetic": len(synthetic), "members": count(members), "strangers": count(strangers)}
     attack, control = ([right(t, synthetic, features, n) for n in names] for t in (members, strangers))

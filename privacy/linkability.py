@@ -21,7 +21,7 @@ from validation.features import Features
 from validation.resampling import count, looked_at, sample, split, too_few
 from validation.score import Score
 
-MOST, ROWS, NEIGHBOURS, HALVES = 1_500, 200_000, 1, 5
+MOST, NEIGHBOURS, HALVES = 1_500, 1, 5
 
 
 def halves(features: Features, rng: np.random.Generator) -> list[Features]:
@@ -46,7 +46,7 @@ def linkability(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0
     if few:
         return Score("privacy.linkability", 0.0, -1.0, 1.0, 0.0, "low", few, {})
     there = {"synthetic": len(synthetic), "members": count(train), "strangers": count(holdout)}
-    source, members, strangers = sample(synthetic, ROWS, rng), sample(train, MOST, rng), sample(holdout, MOST, rng)
+    source, members, strangers = sample(synthetic, features.rows, rng), sample(train, MOST, rng), sample(holdout, MOST, rng)
     parted = [halves(features, rng) for _ in range(HALVES)]
 
     def rate(people: Table, rows: Table) -> tuple[float, float]:
@@ -55,7 +55,7 @@ def linkability(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0
         return float(found) * count(people), count(people)
 
     attack, control = rate(members, source), rate(strangers, source)
-    copy = sample(train, ROWS, rng)
+    copy = sample(train, features.rows, rng)
     copied, missed = (rate(sample(people, MOST // 3, rng), copy) for people in (copy, strangers))
     fresh, rest = split(holdout, 2, rng)
     again = [a / b for a, b in (rate(members, fresh), rate(sample(rest, MOST, rng), fresh))]

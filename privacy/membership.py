@@ -36,7 +36,6 @@ ENSEMBLE = "ensemble"
 NAMES = (*ATTACKS, *LEARNED, ENSEMBLE)
 RATES = (0.01, 0.001)  # of false alarms at which members are counted
 GROUP, GROUPS, SURELY = 25, 8, 3.3  # members and strangers that a subgroup has, values of a column that are looked at, and standard errors that make it certain
-ROWS = 200_000  # of a table that is larger, so many rows are looked at
 SUBJECTS = 2 * LEAST  # on each side, at least
 
 
@@ -189,7 +188,7 @@ def membership(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0,
         return Score("privacy.membership", 0.0, -1.0, 1.0, 0.0, "low", few, {})
     features = Features.of(train, rare_below)
     there = {"synthetic": len(synthetic), "members": count(train), "strangers": count(holdout)}
-    train, synthetic, holdout = (sample(t, ROWS, rng) for t in (train, synthetic, holdout))
+    train, synthetic, holdout = (sample(t, features.rows, rng) for t in (train, synthetic, holdout))
     parts = folds(train, holdout, synthetic, features, rng, control=True)
     held = {kind: min(int((f.member == side).sum()) for f in parts) for kind, side in (("members", True), ("strangers", False))}
     if min(held.values()) < LEAST // 2:

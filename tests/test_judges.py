@@ -122,6 +122,19 @@ def test_features_know_no_rare_value():
     assert features.codes(table, "c").tolist() == [2] * 10 + [RARE] * 9 + [NULL]
 
 
+def test_of_a_wide_space_attacks_look_at_as_many_rows_as_half_a_gigabyte_holds():
+    words = pa.array([f"word {i}" for i in range(600)] * 10)
+
+    def seen(columns: int) -> tuple[Features, int]:
+        names = [f"c{i}" for i in range(columns)]
+        rows = planted.table(dict.fromkeys(names, words), dict.fromkeys(names, "category"))
+        features = Features.of(rows)
+        return features, features.space(rows).shape[1]
+
+    (few, _), (many, width) = seen(1), seen(30)
+    assert few.rows == 200_000 and many.rows * width <= 2**27 < (many.rows + 1) * width
+
+
 def test_subjects_are_split_and_sampled_whole():
     table, rng = planted.visits(40, 0), np.random.default_rng(0)
     a, b = split(table, 2, rng)

@@ -19,6 +19,7 @@ from validation.resampling import people
 NULL, RARE = 0, 1  # the first two codes of every category; kept values follow
 SLOTS = 512  # places of a one-hot category, and codes of a category that is compared, at most
 KNOTS = 512  # at how many quantiles a rank is remembered
+ROWS, CELLS = 200_000, 2**27  # of a table: rows that attacks look at, and numbers that those rows' space holds, at most
 
 
 def flat(table: Table, name: str) -> pa.Array:
@@ -134,6 +135,14 @@ class Features:
         columns += [pc.is_null(flat(table, n)).to_numpy(zero_copy_only=False).astype(float) for n in self.hidden]
         return np.column_stack(columns) if columns else np.zeros((len(table), 1))
 
+    def _widths(self, names: list[str] | tuple[str, ...]) -> list[int]:
+        return [min(len(self.vocabulary[n]) + 2, SLOTS) for n in names]
+
+    @property
+    def rows(self) -> int:
+        """So many rows of a table are looked at by attacks, at most: those whose space half a GB holds."""
+        return min(ROWS, max(CELLS // max(2 * len(self.numeric) + sum(self._widths(self.category)), 1), 1))
+
     def space(self, table: Table, without: str | None = None) -> np.ndarray:
         """(rows, m) float32 in which Euclidean distance is meant: what differs by a whole column is 1 apart.
 
@@ -141,7 +150,7 @@ class Features:
         over sqrt(2), in at most 512 slots. So d(x, y)^2 = sum of squared rank differences + number of categories (and nulls) that differ.
         """
         numeric, category = ([n for n in names if n != without] for names in (self.numeric, self.category))
-        widths = [min(len(self.vocabulary[n]) + 2, SLOTS) for n in category]
+        widths = self._widths(category)
         out = np.zeros((len(table), 2 * len(numeric) + sum(widths) or 1), np.float32)
         for i, name in enumerate(numeric):
             rank = self.rank(table, name)
