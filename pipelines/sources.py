@@ -14,8 +14,8 @@ from generators.data import LEARNED, DataError, Schema, Table
 from pipelines import asked, images, reading, series
 from pipelines.asked import FEWEST
 from pipelines.config import Entry, Source
+from pipelines.sides import FEWEST_HELD_OUT, split, split_by_content
 
-FEWEST_HELD_OUT = 20
 MOST = 1e150  # of a number, so that its square is one too
 
 
@@ -178,38 +178,6 @@ def _same_rows(one: Table, other: Table) -> bool:
         return False
     hashes = [np.sort(pd.util.hash_pandas_object(t.values.to_pandas(), index=False).to_numpy()) for t in (one, other)]
     return bool((hashes[0] == hashes[1]).all())
-
-
-def split(table: Table, holdout: float, seed: int) -> tuple[Table, Table]:
-    """(train, holdout), parted by subject: all rows of a subject stand on one side. Same seed, same split."""
-    count = int(table.subjects.max(initial=-1)) + 1
-    held = round(count * holdout)
-    if min(held, count - held) < FEWEST_HELD_OUT:
-        raise DataError(f"holdout: {holdout} of {count} subjects is {held}, expected at least {FEWEST_HELD_OUT} on each side")
-    chosen = np.zeros(count, dtype=bool)
-    chosen[np.random.default_rng(seed).permutation(count)[:held]] = True
-    mask = chosen[table.subjects]
-    return table.take(~mask), table.take(mask)
-
-
-def split_by_content(table: Table, holdout: float, seed: int) -> tuple[Table, Table]:
-    """The same, but on which side a subject stands depends on nobody else: one more, or one less, moves no other.
-
-    That is the hash of the seed and the subject's name, or of the row where there is none, and how many equal rows came before."""
-    import pandas as pd
-
-    named = table.schema.subject
-    content = table.values.select([named]) if named else table.values
-    if table.schema.image and not named:
-        at = content.column_names.index(table.schema.image.name)
-        content = content.set_column(at, content.column_names[at], [[hashlib.blake2b(pixels).hexdigest() for pixels in content.column(at).to_pylist()]])
-    rows = pd.util.hash_pandas_object(content.to_pandas().astype(str), index=False)
-    key = rows.to_numpy() if named else (rows + rows.groupby(rows).cumcount().astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)).to_numpy()
-    draws = [hashlib.blake2b(int(k).to_bytes(8), digest_size=8, key=str(seed).encode()).digest() for k in key.tolist()]
-    held = np.array([int.from_bytes(d) for d in draws]) < holdout * 2.0**64
-    if min(held.sum(), (~held).sum()) < FEWEST_HELD_OUT:
-        raise DataError(f"holdout: {holdout} of {len(table)} rows is {held.sum()}, expected at least {FEWEST_HELD_OUT} on each side")
-    return table.take(~held), table.take(held)
 
 
 def fingerprint(source: Source, *, root: Path = Path()) -> str:

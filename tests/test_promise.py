@@ -19,7 +19,6 @@ from pipelines.cli import main
 from pipelines.config import load_entry
 from pipelines.house import hidden
 from pipelines.promise import Budget
-from pipelines.sources import split_by_content
 from pipelines.spending import refusal
 from privacy.accounting import epsilon_of
 from privacy.ledger import Ledger, Record
@@ -170,26 +169,6 @@ def test_series_and_images_are_refused_or_learned_by_a_family_that_can():
 
     with pytest.raises(DataError, match="hmm does not learn series under differential privacy"):
         Synthesizer("hmm").fit(Table.of(values, schema), mechanism=Private(0.1, 1, 1e-7))
-
-
-def test_one_subject_more_moves_no_other():
-    """By name, or by row where there are no names, equal rows too."""
-    draw = np.random.default_rng(0)
-    values = pa.table({"who": draw.integers(0, 300, 2000), "x": draw.integers(0, 5, 2000)})
-    for subject in ("who", None):
-        schema = Schema(values.schema, (Column("who", "id"), Column("x", "numeric")), subject)
-        sides = [
-            split_by_content(Table.of(v, schema), 0.25, seed=3)
-            for v in (values, pa.concat_tables([values, values.slice(7, 1), values]).slice(1) if subject else pa.concat_tables([values.slice(7, 1), values]))
-        ]
-        if subject:
-            assert all(set(a.column("who").to_pylist()) == set(b.column("who").to_pylist()) for a, b in zip(*sides, strict=True))
-            assert not set(sides[0][0].column("who").to_pylist()) & set(sides[0][1].column("who").to_pylist())
-        else:
-            assert sorted(abs(len(a) - len(b)) for a, b in zip(*sides, strict=True)) == [0, 1]
-        assert 0.2 < len(sides[0][1]) / 2000 < 0.3
-    moved = [split_by_content(Table.of(values, schema), 0.25, seed=s)[1].values for s in (1, 2)]
-    assert not moved[0].equals(moved[1])
 
 
 def test_a_version_tells_nothing_to_who_has_not_the_secret_of_the_house(project, tmp_path):
