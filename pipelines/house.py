@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from generators.data import DataError, Schema, Table
 from pipelines.config import Entry
-from privacy.ledger import Ledger
+from privacy.ledger import DRAW, Ledger
 
 REAL = "work"  # real rows of a run in progress, removed when it ends
 LOCK = ".lock"
@@ -94,8 +94,14 @@ def ledger(root: Path) -> Ledger:
 
 
 def version_of(entry: Entry, fingerprint: str) -> str:
-    """What names the run of this entry on a source with this fingerprint, by this program."""
-    return digest(entry.digest, hidden(entry, fingerprint), code())[:12]
+    """What names the run of this entry on a source with this fingerprint, by this program.
+
+    Noise has no seed: where a table was drawn under a name, from a model that is no longer there, another model's tables get another name."""
+    parts, again = [entry.digest, hidden(entry, fingerprint), code()], 0
+    drawn = {r.name for r in ledger(entry.root).records(entry.people) if r.kind == DRAW} if entry.promise else set()
+    while f"{entry.name} {(version := digest(*parts, *[str(again)] * bool(again))[:12])}" in drawn and not (home(entry) / version / "model").is_dir():
+        again += 1
+    return version
 
 
 def hidden(entry: Entry, fingerprint: str) -> str:
@@ -123,6 +129,8 @@ def open_run(entry: Entry, version: str) -> Run:
 
 def _closed(*folders: Path) -> None:
     for folder in folders:
+        if folder.exists() and not folder.is_dir():
+            raise DataError(f"{folder}: found a file, expected a folder: what runs leave inside is kept there")
         folder.mkdir(exist_ok=True, mode=0o700)
         if folder.stat().st_mode & 0o077:
             folder.chmod(0o700)

@@ -118,6 +118,8 @@ def publish(run: Run, facts: dict) -> str:
                 shutil.rmtree(staging, ignore_errors=True)
         elif not unchanged(run):
             raise DataError(f"{where}: does not hold what its manifest says, found parts changed since they were published; move it away and run again")
+        elif json.loads((folder / "manifest.json").read_text())["parts"] != manifest(run, facts)["parts"]:
+            raise DataError(f"{where}: holds other parts than this version, expected what its manifest says; move it away and run again")
         replace(folder.parent / "latest.json", _pointer(run))
     except OSError as problem:
         raise trouble(problem, f"publish: {run.entry.publish}") from None

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from generators.data import DataError, Table
 from generators.encoding.told import SURE
 from generators.synthesizer import ENCODING, Synthesizer
-from pipelines import asked, gates, pictures, publish, sources, spending
+from pipelines import asked, gates, pictures, sources, spending
 from pipelines.config import training_of
 from pipelines.house import Run, code, digest, hash_of, hidden, open_run, read_table, version_of, write_table
 from pipelines.progress import each, log, training
@@ -102,24 +102,22 @@ def fit(run: Run) -> dict:
     else:
         start, train = time.monotonic(), read_table(run.real / "train.arrow")
         mechanism = entry.promise and entry.promise.mechanism(training_of(entry))
-        if mechanism:
-            if drowned(mechanism, train):
-                log.warning("%s: noise drowns what one subject in twenty holds in a column; declare low:, high: and values:, keep fewer columns, or "
-                            "raise epsilon", entry.name)  # fmt: skip
-            spending.charge(run, mechanism, len(train), publish.now())
+        if mechanism and drowned(mechanism, train):
+            log.warning("%s: noise drowns what one subject in twenty holds in a column; declare low:, high: and values:, keep fewer columns, or "
+                        "raise epsilon", entry.name)  # fmt: skip
         model = Synthesizer(entry.family, rare_below=entry.rare_below, seed=entry.seed, **entry.arguments)
-        with training() as heard:
+        with spending.charged(run, mechanism, len(train), key) as charge, training() as heard:
             try:
                 avoid, checkpoint = read_table(run.real / "holdout.arrow"), run.folder / ".training.safetensors"
                 model.fit(train, log=heard, avoid=avoid, checkpoint=checkpoint, mechanism=mechanism)
             except DataError as problem:
                 raise DataError(f"{entry.name}: {problem}") from None
-        model.check(entry.sample.where, entry.sample.balance, entry.sample.rows or 1)
+            model.check(entry.sample.where, entry.sample.balance, entry.sample.rows or 1)
         model.save(beside)
         facts = {
             "family": entry.family, "arguments": dict(entry.arguments), "seconds": time.monotonic() - start, "key": key,
             "parameters": model.parameters, "curve": model.curve, "device": model.device, "protected": model.protected,
-            "grown": pictures.growth(model), "promise": mechanism and entry.promise.kept(mechanism),
+            "grown": pictures.growth(model), "promise": mechanism and entry.promise.kept(mechanism), "charge": charge,
         }  # fmt: skip
         (beside / "fit.json").write_text(json.dumps(facts))
         log.info("%s: fitted in %.1f s", entry.family, facts["seconds"])

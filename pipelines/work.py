@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from generators.data import DataError
-from pipelines import gates, publish, report, steps
+from pipelines import gates, publish, report, spending, steps
 from pipelines.config import Entry
 from pipelines.house import Run, digest, hash_of, ledger, replace
 from pipelines.progress import log, to_file
-from privacy.ledger import DRAW, FIT, RELEASE, Record
+from privacy.ledger import DRAW, RELEASE, Record
 from validation.score import Score
 
 RETRIES = 2  # of reading and of writing, seconds apart
@@ -89,12 +89,13 @@ def _facts(run: Run, tasks: Plain, start: float, publishing: bool) -> dict:
     if before is not None:
         facts = dict(before)
         log.info("%s: nothing has changed since %s; nothing to do", run.entry.name, facts["created"])
+        spending.entered(run)
+        _enter(run, DRAW, run.version, facts["sample"]["rows"])
     else:
         tasks.always(steps.ingest, RETRIES)
         tasks.once(steps.contract, key)
         tasks.once(steps.fit, key)
-        if not run.entry.promise:  # else before it was fitted
-            _enter(run, FIT, run.read("model/fit.json")["key"][:12], run.read("source.json")["train"])
+        spending.entered(run)
         tasks.once(steps.sample, key)
         _enter(run, DRAW, run.version, run.read("sample.json")["rows"])
         tasks.once(steps.judge, key)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ class Record:
     """population: whose data, by the user's name for them; kind: one of KINDS; name: what tells it from others of its kind; at: when, UTC
     rows: that were learned from, drawn, or released
     private, rho, steps, delta: of a fit under differential privacy, what it spent
+    budget: (epsilon, delta) that was declared for this population when that was
 
     steps: each (noise, rate, count) as in accounting.Steps; delta: what goes beyond the curve of rho and steps (a choice of names, say)
     """
@@ -42,6 +44,15 @@ class Record:
     rho: float = 0.0
     steps: tuple[tuple[float, float, int], ...] = ()
     delta: float = 0.0
+    budget: tuple[float, float] | None = None
+
+    def __post_init__(self):
+        texts, steps, budget = (self.population, self.name, self.at), [Steps(*s) for s in self.steps], self.budget or (0, 0)
+        numbers = [self.rows, self.rho, self.delta, *budget, *(n for s in steps for n in s)]
+        if self.kind not in KINDS or not all(isinstance(t, str) for t in texts) or not isinstance(self.private, bool) or len(budget) != 2:
+            raise ValueError(f"found kind {self.kind!r}, expected one of {', '.join(KINDS)}, and texts")
+        if not all(isinstance(n, int | float) and 0 <= n < math.inf for n in numbers) or not all(s.noise > 0 and s.rate <= 1 for s in steps) or self.delta >= 1:
+            raise ValueError("found a number that is none, or below 0, or without end, expected what was spent")
 
     def same(self, other: Record) -> bool:
         return (self.population, self.kind, self.name) == (other.population, other.kind, other.name)
@@ -53,8 +64,10 @@ class Ledger:
 
     def records(self, population: str | None = None) -> list[Record]:
         """Of one population, or of all; none where there is no ledger. Raises DataError for a line that is none of a ledger."""
-        if not self.path.is_file():
+        if not self.path.exists():
             return []
+        if not self.path.is_file():
+            raise DataError(f"{self.path}: found a folder, expected a file")
         return [r for r in self._read(self.path.read_bytes())[0] if population in (None, r.population)]
 
     def enter(self, record: Record, allowed: Callable[[Sequence[Record]], str | None] = lambda records: None) -> bool:
@@ -79,6 +92,8 @@ class Ledger:
     def _alone(self) -> Iterator[BinaryIO]:
         """The file, open, no other writer at it, and its name on the disk."""
         new = not self.path.exists()
+        if not new and not self.path.is_file():
+            raise DataError(f"{self.path}: found a folder, expected a file")
         file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
         with file:
             if new:
@@ -93,9 +108,7 @@ class Ledger:
         for number, line in enumerate(raw[:end].splitlines(), 1):
             try:
                 found = json.loads(line)
-                out.append(Record(**found | {"steps": tuple(tuple(s) for s in found["steps"])}))
-                if out[-1].kind not in KINDS:
-                    raise ValueError
+                out.append(Record(**found | {"steps": tuple(tuple(s) for s in found["steps"]), "budget": found.get("budget") and tuple(found["budget"])}))
             except (ValueError, TypeError, KeyError):
                 raise DataError(
                     f"{self.path}, line {number}: no record as this program writes them; put back what was there, nothing is released meanwhile"
