@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from generators.base import Mechanism
+from generators.data import DataError
 from generators.descent import Descent, descend
 from generators.layout import Given, Layout
 from generators.streams import drawn, stream
@@ -21,6 +22,7 @@ from generators.train import Plan, device, train
 COUNT = 0.1  # share of what may be told by counts that goes to the number of rows
 STEPS = 8  # that are tried to tell how long a training takes
 HELD_OUT = 4000  # held-out rows that are looked at, at most
+STEERED = ("passes", "rate")  # arguments of a training through a mechanism
 TABLE = 2**25  # numbers that are held for a batch of rows, about
 
 Losses = dict[str, Callable[[Tensor, float], Tensor]]
@@ -87,8 +89,10 @@ class Neural(nn.Module):
 
     @property
     def how(self) -> Descent:
-        """How it is trained through a mechanism."""
-        return replace(self.descent, **{k: v for k, v in self.asked.items() if k in ("passes", "rate")})
+        """How it is trained through a mechanism. Raises DataError for what only other trainings look at."""
+        if other := [name for name in self.asked if name not in STEERED]:
+            raise DataError(f"generator: {', '.join(other)}: found beside differential privacy, expected none: {' and '.join(STEERED)} say how it is trained")
+        return replace(self.descent, **{k: v for k, v in self.asked.items() if k in STEERED})
 
     def _fit_under(self, ask: Mechanism, x: Tensor, rng: torch.Generator, log: Callable[[str], None]):
         """How large it is and how it is trained follows from the noisy number of rows; predictions start as noisy margins."""

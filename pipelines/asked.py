@@ -26,7 +26,7 @@ def check(entry: Entry, table: Table) -> None:
     if entry.promise is not None:
         _promised(entry, table, people)
     if 2 * entry.rare_below > people:
-        raise DataError(f"{entry.name}.privacy.rare_below: found {entry.rare_below}, expected at most half of the {people} subjects")
+        raise DataError(f"{entry.where}.privacy.rare_below: found {entry.rare_below}, expected at most half of the {people} subjects")
     _rows(entry, table)
     if entry.contract:
         from validation import contract
@@ -49,16 +49,16 @@ def learned(entry: Entry, train: Table) -> None:
             try:
                 Numeric(column, train.schema.arrow.field(name), entry.rare_below).fit(train.column(name), train.subjects).request(value)
             except DataError as problem:
-                raise DataError(f"{entry.name}.sample.where: {problem}") from None
+                raise DataError(f"{entry.where}.sample.where: {problem}") from None
 
 
 def _promised(entry: Entry, table: Table, people: int) -> None:
     """What is found in the data tells of them: kinds are declared. And delta is less than what giving one whole row away would take."""
     if entry.promise.delta >= 1 / people:
-        raise DataError(f"{entry.name}.privacy.delta: found {entry.promise.delta:g}, expected far less than one over the number of subjects, {1 / people:.1g}")
+        raise DataError(f"{entry.where}.privacy.delta: found {entry.promise.delta:g}, expected far less than one over the number of subjects, {1 / people:.1g}")
     declared = entry.source.columns
     for column in table.schema.columns:
-        options, where = declared.get(column.name, {}), f"{entry.name}.source.columns.{column.name}"
+        options, where = declared.get(column.name, {}), f"{entry.where}.source.columns.{column.name}"
         role = column.name in (table.schema.subject, table.schema.time) or (table.schema.image and column.name == table.schema.target)
         known = role or column.kind == "image"  # by their part
         if "kind" not in options and not known:
@@ -75,18 +75,18 @@ def _columns(entry: Entry, table: Table) -> None:
     for key, names in named.items():
         for name in (n for value in names for n in (value if isinstance(value, list) else [value])):
             if name is not None and name not in known:
-                raise DataError(f"{entry.name}.{key}: no column {name!r}{closest(name, known)}; the columns are {', '.join(known)}")
+                raise DataError(f"{entry.where}.{key}: no column {name!r}{closest(name, known)}; the columns are {', '.join(known)}")
     for key, kinds in KINDS.items():
         for name in [entry.sample.balance] if key == "balance" else entry.sample.where:
             if name is not None and (kind := table.schema[name].kind) not in kinds:
-                raise DataError(f"{entry.name}.sample.{key}: column {name!r} is of kind {kind}, expected one of {', '.join(kinds)}")
+                raise DataError(f"{entry.where}.sample.{key}: column {name!r} is of kind {kind}, expected one of {', '.join(kinds)}")
     if table.schema.time:
         for name in (*entry.sample.where, *([entry.sample.balance] if entry.sample.balance else [])):
             if name not in table.schema.static:
                 stays = ", ".join(table.schema.static) or "there is none"
-                raise DataError(f"{entry.name}.sample: column {name!r} changes within a subject, expected one that stays: {stays}")
+                raise DataError(f"{entry.where}.sample: column {name!r} changes within a subject, expected one that stays: {stays}")
     if entry.sample.balance in entry.sample.where:
-        raise DataError(f"{entry.name}.sample: column {entry.sample.balance!r} stands under balance and where, expected only one of the two")
+        raise DataError(f"{entry.where}.sample: column {entry.sample.balance!r} stands under balance and where, expected only one of the two")
 
 
 def _rows(entry: Entry, table: Table) -> None:
@@ -95,7 +95,7 @@ def _rows(entry: Entry, table: Table) -> None:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if found is None:
         return
-    where = f"{entry.name}.sample.{key}"
+    where = f"{entry.where}.sample.{key}"
     if found < FEWEST:
         raise DataError(f"{where}: found {found}, expected at least {FEWEST}: fewer cannot be judged; `likeness sample` draws as few as you like")
     pixels = 4 * table.values.schema.field(table.schema.image.name).type.byte_width if table.schema.image else 0
@@ -108,7 +108,7 @@ def _conditions(entry: Entry, table: Table) -> None:
     """A value is held by enough subjects to be learned; a number or a date need only lie within the column's range."""
     together = np.ones(len(table), dtype=bool)
     for name, value in entry.sample.where.items():
-        where, column = f"{entry.name}.sample.where.{name}", table.column(name)
+        where, column = f"{entry.where}.sample.where.{name}", table.column(name)
         if value is not None and table.schema[name].kind in ("numeric", "datetime"):
             _within(column, value, where)
             continue
@@ -118,7 +118,7 @@ def _conditions(entry: Entry, table: Table) -> None:
             raise DataError(f"{where}: met by fewer than {entry.rare_below} subjects (rare_below), expected a value that more hold")
         together &= met
     if not together.any():
-        raise DataError(f"{entry.name}.sample.where: no row meets all of its conditions together")
+        raise DataError(f"{entry.where}.sample.where: no row meets all of its conditions together")
 
 
 def _within(column: pa.ChunkedArray, value: Any, where: str) -> None:

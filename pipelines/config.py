@@ -48,6 +48,7 @@ class Entry:
     name: str
     source: Source
     root: Path
+    file: str = "flows.yaml"
     holdout: float | Source = 0.25
     seed: int = 0
     family: str = "gmm"
@@ -63,6 +64,11 @@ class Entry:
     schedule: Schedule | None = None
 
     @property
+    def where(self) -> str:
+        """Where it stands, for what is said of it."""
+        return f"{self.root / self.file}: {self.name}"
+
+    @property
     def people(self) -> str:
         """What the ledger calls those whose data these are: `privacy.population`, or else the pipeline's own name."""
         return self.population or self.name
@@ -70,7 +76,7 @@ class Entry:
     def to_json(self) -> dict:
         """Everything that decides what is made, JSON-able and the same wherever the folder lies."""
         state = asdict(self)
-        del state["root"]
+        del state["root"], state["file"]
         return json.loads(json.dumps(state, sort_keys=True, default=str))
 
     @property
@@ -124,7 +130,7 @@ def _entry(path: Path, name: Any, raw: Any) -> Entry:
         unit, wrong = ("subjects", "rows") if series else ("rows", "subjects")
         if "sample" in found and getattr(found["sample"], wrong) is not None:
             raise DataError(f"{where}.sample.{wrong}: found beside a source of {'series' if wrong == 'rows' else 'rows'}, expected {unit}:")
-        return Entry(name=name, root=path.parent, **found)
+        return Entry(name=name, root=path.parent, file=path.name, **found)
     except RecursionError:
         raise DataError(f"{where}: an alias that holds itself, expected plain YAML") from None
 
@@ -200,10 +206,11 @@ def _private(found: dict, where: str, nothing: Any) -> None:
     try:
         private(type(nothing), found["family"])
         beside(type(nothing), found["arguments"])
+        how = descent_of(type(nothing), found["family"], found["arguments"])
     except DataError as problem:
         raise DataError(f"{where}.{problem}") from None
     _bounded(found["promise"], found["source"], f"{where}.privacy")
-    if (rows := found["promise"].rows) > 1 and descent_of(type(nothing), found["family"], found["arguments"]):
+    if (rows := found["promise"].rows) > 1 and how:
         raise DataError(f"{where}.privacy.rows: found {rows}, expected 1: {found['family']} is trained by steps, which know rows, and not whose they are")
     for metric in found.get("gates", {}):
         if metric.startswith("privacy."):

@@ -110,7 +110,7 @@ def hidden(entry: Entry, fingerprint: str) -> str:
         return fingerprint
     path = entry.root / "runs" / SECRET
     if not path.is_file():
-        path.parent.mkdir(exist_ok=True, mode=0o700)
+        _closed(path.parent)
         beside = path.with_name(f"{SECRET}.{os.urandom(8).hex()}")
         with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(os.urandom(32).hex())

@@ -40,15 +40,15 @@ def entry_for(source: str, *, root: Path = Path(), name: str | None = None, subj
     stays = _stays(values, subject, time, source) if is_series else ()
     lines = [f"{name or name_of(source)}:", "  source:", f"    {kind}: {_yaml(source)}"]
     told = f"what the utility check predicts{'; one that stays' if is_series else ''}"
-    lines.append(f"    target: {_yaml(target)}" if target else f"    # target: COLUMN     {told}")
+    lines.append(f"    target: {_yaml(target)}" if target else f"    # target: COLUMN   # {told}")
     if kind != "dataset" and subject:
         lines.append(f"    subject: {_yaml(subject)}")
     elif kind != "dataset":
-        lines.append(f"    # subject: {_guess(values)}    whose row it is; without it each row is its own subject")
+        lines.append(f"    # subject: {_guess(values)}   # whose row it is; without it each row is its own subject")
     if kind == "series":
         lines.append(f"    time: {_yaml(time)}")
     if is_series:
-        lines.append(f"    # static: [{', '.join(map(_yaml, stays))}]     columns that stay; said beside epsilon:, else found")
+        lines.append(f"    # static: [{', '.join(map(_yaml, stays))}]   # columns that stay; said beside epsilon:, else found")
     lines.append(COLUMNS)
     roles = {subject: "whose step it is", time: "when it is"} if is_series else {}
     for column, held in zip(values.column_names, values.columns, strict=True):
@@ -71,7 +71,7 @@ def _of_images(source: str, root: Path, name: str | None, role: str | None) -> s
     label = next((n for n in beside if n.lower() in LABELS), beside[0] if len(beside) == 1 else None)
     which = "which class an image is of"
     lines.append(
-        f"    label: {_yaml(label)}     # {which}" if label else f"    # label: COLUMN     {which}{'' if beside else '; there is nothing beside them'}"
+        f"    label: {_yaml(label)}     # {which}" if label else f"    # label: COLUMN   # {which}{'' if beside else '; there is nothing beside them'}"
     )
     if beside:
         lines.append(

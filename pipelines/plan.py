@@ -12,8 +12,8 @@ from pipelines.config import Entry, training_of
 from pipelines.house import ledger
 from pipelines.publish import writable
 from privacy.ledger import summed
-from privacy.membership import ROWS, SUBJECTS
-from validation.features import SLOTS, flat
+from privacy.membership import SUBJECTS
+from validation.features import CELLS, ROWS, SLOTS, flat
 from validation.resampling import MOST, too_few
 from validation.summary import apart
 
@@ -55,7 +55,7 @@ def plan(entry: Entry) -> str:
     fitting, held = model.cost(encoder.encode(looked_at, rng=torch.Generator().manual_seed(entry.seed)), units)
     sizes = len(train), len(holdout), rows
     columns = len(train.schema.columns)
-    judged = 1e6 * JUDGES_MB * min(rows / JUDGED, 1) + CELL * rows * columns + SPACE * _dimensions(train) * min(max(sizes), ROWS)
+    judged = 1e6 * JUDGES_MB * min(rows / JUDGED, 1) + CELL * rows * columns + SPACE * min(_dimensions(train) * min(max(sizes), ROWS), CELLS)
     judged += SEEN * width * sum(sizes) if train.schema.image else 0
     memory = BASE_MB + (2 * (train.values.nbytes + holdout.values.nbytes) + max(held, judged)) / 1e6
     seconds = BASE_S + fitting + columns * (CELL_S * sum(sizes) + JUDGED_S * sum(min(n, MOST) for n in sizes))

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -70,7 +70,15 @@ def test_a_line_that_a_kill_cut_off_was_never_there(tmp_path):
         assert [r.name for r in ledger.records()] == ["a1", "a3"]
 
 
-@pytest.mark.parametrize("line", ["{}", "no JSON", "[]", json.dumps({"population": "ward", "steps": []}), '{"steps": 3}'])
+IMPOSSIBLE = [
+    {"rho": -5}, {"rho": "much"}, {"delta": -1}, {"delta": 1}, {"rows": "x"}, {"rows": None}, {"steps": [[1.0, 0.1, -3]]}, {"steps": [[0, 0.1, 3]]},
+    {"budget": [-1, 0.1]}, {"budget": [3]}, {"private": "yes"}, {"kind": "gift"}, {"name": 3}, {"rho": float("nan")}, {"rho": float("inf")},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "line", ["{}", "no JSON", "[]", json.dumps({"population": "ward", "steps": []}), '{"steps": 3}', *(json.dumps(asdict(ONE) | wrong) for wrong in IMPOSSIBLE)]
+)
 def test_a_damaged_ledger_stops_every_release(tmp_path, line):
     ledger = Ledger(tmp_path / "ledger.jsonl")
     ledger.enter(ONE)

@@ -215,6 +215,7 @@ REFUSED = [
     ("{epsilon: 5, delta: 1.0e-5}", "{rows: 5}", ["privacy.rows", "without epsilon:"]),
     ("{epsilon: 5, delta: 1.0e-5}", "{budget: {epsilon: 5}}", ["privacy.budget", "without epsilon:"]),
     ("delta: 1.0e-5}", "delta: 1.0e-5, budget: {epsilon: 4}}", ["privacy.budget", "below what one run spends", "epsilon 5"]),
+    ("{marginals: {rounds: 4}}", "{autoregressive: {minutes: 1}}", ["generator: minutes", "beside differential privacy", "passes and rate"]),
     ("{marginals: {rounds: 4}}", "gan", ["gan does not learn tables under differential privacy", "marginals"]),
     ("fidelity.shape: null", "privacy.membership: {max: 0.2}", ["gates.privacy.membership", "the very people who are protected"]),
     ("smoker: {kind: boolean}", "smoker: {kind: boolean, values: [1]}", ["smoker", "values"]),

@@ -219,6 +219,9 @@ def test_init_writes_an_entry_that_loads(tmp_path, capsys):
     text = config.read_text()
     assert "series: visits.parquet" in text and "subject: patient" in text and "time: visit" in text and "generator: autoregressive" in text
     assert "stays" in next(line for line in text.splitlines() if line.strip().startswith("sex:")) and "patient: {" not in text
+    config.write_text(text.replace("# static:", "static:").replace("# target: COLUMN", "target: dead"))  # as a run under epsilon asks for
+    assert load_entry(config, "visits").source.static == ("sex", "dead")
+    config.write_text(text)
     table = sources.load(load_entry(config, "visits").source, root=tmp_path)
     assert table.schema.time == "visit" and table.schema.static == ("sex", "dead")
 

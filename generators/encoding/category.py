@@ -145,7 +145,7 @@ class Category:
         if value is None or not same:
             raise DataError(
                 f"column {self.name!r}: the value asked for cannot be met by any row; expected "
-                f"{'null or ' if self.missing else ''}one of the {len(self.values)} values held by at least {self.k} subjects"
+                f"{'null or ' if self.missing else ''}one of the {len(self.values)} values that the model knows"
             )
         return self._split(np.array(same[:1]))[0]
 
