@@ -1,7 +1,9 @@
-"""`likeness sample`: rows from a saved model, outside a run."""
+"""`likeness sample`: rows from a saved model, outside a run. Of a model in runs/ the ledger counts the draw."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import os
 import shutil
@@ -14,9 +16,12 @@ import yaml
 
 from generators.data import DataError
 from generators.synthesizer import Synthesizer
+from pipelines.house import digest, ledger
 from pipelines.pictures import published
 from pipelines.progress import each
+from pipelines.publish import now
 from privacy.disclosure import is_text
+from privacy.ledger import DRAW, Record
 
 
 def draw(model: Path, rows: int, out: Path, where: list[str], balance: str | None, seed: int | None) -> str:
@@ -47,10 +52,21 @@ def draw(model: Path, rows: int, out: Path, where: list[str], balance: str | Non
         for i, part in enumerate(each(parts, "sampling", -(-rows // synthesizer.each))):
             values = published(part) if part.schema.image else part.values.replace_schema_metadata(None)
             pq.write_table(values.replace_schema_metadata({**(values.schema.metadata or {}), **provenance}), staging / f"part-{i:05d}.parquet")
+        _written_down(model, rows, conditions, balance, synthesizer.seed if seed is None else seed)
         staging.rename(out)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return f"{rows} {'series' if synthesizer.encoder.schema.time else 'rows'} in {out}"
+
+
+def _written_down(model: Path, rows: int, *request: Any) -> None:
+    """The same draw made again is the same rows, and counts once."""
+    folder = model.resolve().parent
+    with contextlib.suppress(OSError, ValueError, LookupError):  # a model that was taken elsewhere, or of a run that has not ended
+        config, root = json.loads((folder / "facts.json").read_text())["config"], folder.parents[2]
+        if folder.parents[1] == root / "runs":
+            name = f"{config['name']} {folder.name} {digest(str(rows), *map(repr, request))[:12]}"
+            ledger(root).enter(Record(config["population"] or config["name"], DRAW, name, now(), rows))
 
 
 def _meant(value: str, synthesizer: Synthesizer, name: str) -> Any:

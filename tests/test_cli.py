@@ -14,6 +14,7 @@ from test_bad_input import CASES
 
 from generators.data import Column, Schema, Table
 from pipelines.cli import main
+from privacy.ledger import Ledger
 
 
 @pytest.mark.parametrize(("name", "make", "words"), CASES, ids=[name for name, *_ in CASES])
@@ -64,6 +65,9 @@ def test_sample_from_a_saved_model(project):
     table = pq.read_table(project / "more")
     assert table.num_rows == 50 and set(table["dead"].to_pylist()) == {True}
     assert main(asked) == 2  # the folder is there already
+    assert main([*asked[:-1], str(project / "again")]) == 0 and main([*asked[:-1], str(project / "other"), "--seed", "5"]) == 0
+    draws = [r for r in Ledger(project / "runs" / "ledger.jsonl").records("ward") if r.kind == "draw"]
+    assert [r.rows for r in draws] == [result["rows"], 50, 50]  # the run's, these, and those of another seed
     assert main([*asked[:-1], str(project / "none"), "--where", "ward=radiology"]) == 2
     assert not (project / "none").exists()
     assert main(["sample", str(project), "--rows", "5", "--out", str(project / "none")]) == 2
