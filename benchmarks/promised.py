@@ -41,7 +41,7 @@ PBC2 = """
       prothrombin: {kind: numeric, low: 5, high: 50}
       histologic: {kind: category, values: [1, 2, 3, 4]}
       status2: {kind: category, values: [0, 1]}
-  holdout: 0.33
+  holdout: 0.4
   privacy: {epsilon: 3, delta: 1.0e-4, steps: 16}
 """
 XRAYS = """

@@ -17,7 +17,7 @@ from pipelines import asked, gates, pictures, sources, spending
 from pipelines.config import training_of
 from pipelines.house import Run, code, digest, hash_of, hidden, open_run, read_table, version_of, write_table
 from pipelines.progress import each, log, training
-from pipelines.sides import split_by_content
+from pipelines.sides import split
 from validation.score import Score
 
 CONDITION = "fidelity.condition"
@@ -138,7 +138,7 @@ def seen(run: Run) -> tuple[Table, Table]:
 
     Under differential privacy at two halves of those who were held out: a decision by the others would tell of them."""
     train, holdout = read_table(run.real / "train.arrow"), read_table(run.real / "holdout.arrow")
-    return split_by_content(holdout, 0.5, run.entry.seed + 1) if run.entry.promise else (train, holdout)
+    return split(holdout, 0.5, run.entry.seed + 1) if run.entry.promise else (train, holdout)
 
 
 def sample(run: Run) -> dict:
