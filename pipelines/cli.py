@@ -196,9 +196,10 @@ def _ledger(asked: argparse.Namespace) -> int:
     from privacy.ledger import summed
 
     found = summed(ledger(asked.config.absolute().parent).records())
-    print(f"{'population':24}  {'fits':>6}  {'draws':>6}  {'releases':>8}  {'rows released':>13}  {'epsilon':>8}  {'delta':>7}  last")
+    print(f"{'population':24}  {'fits':>6}  {'draws':>6}  {'releases':>8}  {'rows released':>13}  {'epsilon':>8}  {'of':>6}  {'delta':>7}  last")
     for name, of in found.items():
-        private = "       –        –" if of["epsilon"] is None else f"{of['epsilon']:>8.3g}  {of['delta']:>7.0e}"
+        budget = f"{of['budget']:>6.3g}" if of["budget"] else "     –"
+        private = f"       –  {budget}        –" if of["epsilon"] is None else f"{of['epsilon']:>8.3g}  {budget}  {of['delta']:>7.0e}"
         print(f"{name:24}  {of['fits']:>6,}  {of['draws']:>6,}  {of['releases']:>8,}  {of['rows']:>13,}  {private}  {of['last']}")
     if asked.json:
         print(json.dumps({"populations": found}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -16,7 +15,7 @@ import yaml
 
 from generators.data import DataError
 from generators.synthesizer import Synthesizer
-from pipelines.house import digest, ledger
+from pipelines.house import RUNS, digest, fit_of, ledger, named
 from pipelines.pictures import published
 from pipelines.progress import each
 from pipelines.publish import now
@@ -60,13 +59,14 @@ def draw(model: Path, rows: int, out: Path, where: list[str], balance: str | Non
 
 
 def _written_down(model: Path, rows: int, *request: Any) -> None:
-    """The same draw made again is the same rows, and counts once."""
+    """The same draw made again is the same rows, and counts once. Not of a model that was taken elsewhere."""
     folder = model.resolve().parent
-    with contextlib.suppress(OSError, ValueError, LookupError):  # a model that was taken elsewhere, or of a run that has not ended
-        config, root = json.loads((folder / "facts.json").read_text())["config"], folder.parents[2]
-        if folder.parents[1] == root / "runs":
-            name = f"{config['name']} {folder.name} {digest(str(rows), *map(repr, request))[:12]}"
-            ledger(root).enter(Record(config["population"] or config["name"], DRAW, name, now(), rows))
+    if folder.parents[1].name == RUNS and (folder / "source.json").is_file():
+        fit, population = fit_of(model), json.loads((folder / "source.json").read_text())["population"]
+        if not fit:
+            raise DataError(f"{model}: not as it was when it was fitted, expected a whole model; run {folder.parent.name} again")
+        name = f"{named(folder.parent.name, folder.name, fit)} {digest(str(rows), *map(repr, request))[:12]}"
+        ledger(folder.parents[2]).enter(Record(population, DRAW, name, now(), rows))
 
 
 def _meant(value: str, synthesizer: Synthesizer, name: str) -> Any:

@@ -21,10 +21,12 @@ from generators.data import DataError, Schema, Table
 from pipelines.config import Entry
 from privacy.ledger import DRAW, Ledger
 
+RUNS = "runs"
 REAL = "work"  # real rows of a run in progress, removed when it ends
 LOCK = ".lock"
 LEDGER = "ledger.jsonl"
 SECRET = ".secret"
+FACTS = "fit.json"  # in a model's folder: how it was fitted, what it spent, and a hash of what lies beside
 PACKAGES = ("generators", "validation", "privacy", "pipelines")
 
 
@@ -56,17 +58,14 @@ class Run:
     def read(self, name: str) -> Any:
         return json.loads((self.folder / name).read_text())
 
-    def fitted(self, key: str, to: Path) -> str | None:
-        """The finished version of this pipeline whose model was fitted under this key, a copy of which is then in `to`: whole, by its hash."""
-        for folder in sorted(self.home.glob("*/model")):
-            other = Run(self.entry, folder.parent.name)
-            with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):  # removed meanwhile, or damaged
-                if other.read("model/fit.json")["key"] == key:
-                    shutil.copytree(folder, to)
-                    if other.read("facts.json")["model"] == hash_of(to):
-                        return other.version
-            shutil.rmtree(to, ignore_errors=True)
-        return None
+    @property
+    def model(self) -> Path:
+        return self.folder / "model"
+
+    def fitted(self, key: str) -> Path | None:
+        """The model of this version, or else of another of this pipeline, that was fitted under this key."""
+        models = [self.model, *sorted(self.home.glob("*/model"))]
+        return next((m for m in models if fit_of(m, key)), None)
 
     def clean(self) -> None:
         """Removes real rows that this run left behind, or any that was killed: of this pipeline, whose lock is held, and of all that nobody runs."""
@@ -85,12 +84,21 @@ def _without_rows(home: Path) -> None:
 
 
 def home(entry: Entry) -> Path:
-    return entry.root / "runs" / entry.name
+    return entry.root / RUNS / entry.name
 
 
 def ledger(root: Path) -> Ledger:
     """Of all pipelines of the flows.yaml in this folder; inside, for the owner's eyes only."""
-    return Ledger(root / "runs" / LEDGER)
+    return Ledger(root / RUNS / LEDGER)
+
+
+def fit_of(model: Path, key: str | None = None) -> dict[str, Any]:
+    """FACTS of a model, under this key or any, that is as it was when it was fitted; of none, or a damaged one, nothing."""
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        facts = json.loads((model / FACTS).read_text())
+        if key in (None, facts["key"]) and facts["files"] == hash_of(model, but=FACTS):
+            return facts
+    return {}
 
 
 def version_of(entry: Entry, fingerprint: str) -> str:
@@ -98,17 +106,25 @@ def version_of(entry: Entry, fingerprint: str) -> str:
 
     Noise has no seed: where a table was drawn under a name, from a model that is no longer there, another model's tables get another name."""
     parts, again = [entry.digest, hidden(entry, fingerprint), code()], 0
-    drawn = {r.name for r in ledger(entry.root).records(entry.people) if r.kind == DRAW} if entry.promise else set()
-    while f"{entry.name} {(version := digest(*parts, *[str(again)] * bool(again))[:12])}" in drawn and not (home(entry) / version / "model").is_dir():
+    drawn = [r.name.split() for r in ledger(entry.root).records() if r.kind == DRAW] if entry.promise else []
+    while True:
+        run = Run(entry, digest(*parts, *[str(again)] * bool(again))[:12])
+        charges = {name[2] for name in drawn if name[:2] == [entry.name, run.version]}
+        if not charges or ((fit := fit_of(run.model)) and charges == {fit["charge"]["name"]}):
+            return run.version
         again += 1
-    return version
+
+
+def named(name: str, version: str, fit: dict[str, Any]) -> str:
+    """What the ledger calls the table of a version, drawn from the model that was fitted so."""
+    return f"{name} {version} {fit['charge']['name']}"
 
 
 def hidden(entry: Entry, fingerprint: str) -> str:
     """The fingerprint; under differential privacy one that says nothing to who does not have the secret of this house, since versions are published."""
     if entry.promise is None:
         return fingerprint
-    path = entry.root / "runs" / SECRET
+    path = entry.root / RUNS / SECRET
     if not path.is_file():
         _closed(path.parent)
         beside = path.with_name(f"{SECRET}.{os.urandom(8).hex()}")
@@ -123,7 +139,7 @@ def hidden(entry: Entry, fingerprint: str) -> str:
 def open_run(entry: Entry, version: str) -> Run:
     """A run, its folder made for the owner's eyes only; one that was there, and open to others, is closed to them."""
     run = Run(entry, version)
-    _closed(entry.root / "runs", run.home, run.folder)
+    _closed(entry.root / RUNS, run.home, run.folder)
     return run
 
 
@@ -140,7 +156,7 @@ def _closed(*folders: Path) -> None:
 def alone(entry: Entry, waiting) -> Iterator[None]:
     """One run of a pipeline at a time: a second one waits. The lock goes with the process, however that ends."""
     folder = home(entry)
-    _closed(entry.root / "runs", folder)
+    _closed(entry.root / RUNS, folder)
     with open(folder / LOCK, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -162,19 +178,22 @@ def code() -> str:
     return digest(*(hashlib.sha256(f.read_bytes()).hexdigest() for f in files))
 
 
-def hash_of(path: Path) -> str:
-    """sha256 of a file, or of all files of a folder by name."""
+def hash_of(path: Path, but: str = "") -> str:
+    """sha256 of a file, or of all files of a folder by name, but for one."""
     if path.is_dir():
-        return digest(*(f"{f.relative_to(path)} {hash_of(f)}" for f in sorted(path.rglob("*")) if f.is_file()))
+        return digest(*(f"{f.relative_to(path)} {hash_of(f)}" for f in sorted(path.rglob("*")) if f.is_file() and f.name != but))
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def replace(path: Path, text: str) -> None:
-    """Writes a file beside and moves it into place."""
+    """Writes a file beside and, when it is on the disk, moves it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text)
+    with open(beside, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(beside, path)
 
 

@@ -53,6 +53,22 @@ def to_file(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def later(heard: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
+    """Keeps back what a fit says, but for how far it is, until it has ended, however it does; of who is killed nothing is heard."""
+    kept: list[str] = []
+
+    def hear(line: str) -> None:
+        step = re.match(r"[^:]*: step \d+ of \d+", line)
+        heard(step[0]) if step else kept.append(line)
+
+    try:
+        yield hear
+    finally:
+        for line in kept:
+            heard(line)
+
+
+@contextmanager
 def training() -> Iterator[Callable[[str], None]]:
     """Takes what a fit says: in a terminal a bar with the loss and the time left, elsewhere a line every ten seconds; all of it goes to the file."""
     bar, said = None, -math.inf

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,8 +16,8 @@ from generators.encoding.told import SURE
 from generators.synthesizer import ENCODING, Synthesizer
 from pipelines import asked, gates, pictures, sources, spending
 from pipelines.config import training_of
-from pipelines.house import Run, code, digest, hash_of, hidden, open_run, read_table, version_of, write_table
-from pipelines.progress import each, log, training
+from pipelines.house import FACTS, Run, code, digest, hash_of, hidden, open_run, read_table, version_of, write_table
+from pipelines.progress import each, later, log, training
 from pipelines.sides import split
 from validation.score import Score
 
@@ -58,7 +59,7 @@ def _facts(run: Run, fingerprint: str, train: Table, holdout: Table) -> dict:
         for c, f in zip(schema.columns, schema.arrow, strict=True)
     ]
     return {
-        "kind": source.kind, "location": source.location, "fingerprint": fingerprint,
+        "population": run.entry.people, "kind": source.kind, "location": source.location, "fingerprint": fingerprint,
         "rows": sum(map(len, own)),
         "subjects": sum(int(t.subjects.max()) + 1 for t in own), "train": len(train), "holdout": len(holdout),
         "train_subjects": int(train.subjects.max()) + 1, "holdout_subjects": int(holdout.subjects.max(initial=-1)) + 1,
@@ -93,38 +94,51 @@ def contract(run: Run) -> dict:
 
 def fit(run: Run) -> dict:
     """Fits the generator and saves it under model/; or takes the model of another version that differs only in what comes after."""
-    entry, path, beside = run.entry, run.folder / "model", run.folder / ".model"
-    key = digest(entry.learned, hidden(entry, run.read("source.json")["fingerprint"]), code())
+    key, beside = digest(run.entry.learned, hidden(run.entry, run.read("source.json")["fingerprint"]), code()), run.folder / ".model"
     shutil.rmtree(beside, ignore_errors=True)
-    if before := run.fitted(key, beside):
-        Synthesizer.load(beside).check(entry.sample.where, entry.sample.balance, entry.sample.rows or 1)
-        log.info("%s: fitted before, for version %s", entry.family, before)
+    before = run.fitted(key)
+    if before is None:
+        _learn(run, key, beside)
     else:
-        start, train = time.monotonic(), read_table(run.real / "train.arrow")
-        mechanism = entry.promise and entry.promise.mechanism(training_of(entry))
-        if mechanism and drowned(mechanism, train):
-            log.warning("%s: noise drowns what one subject in twenty holds in a column; declare low:, high: and values:, keep fewer columns, or "
-                        "raise epsilon", entry.name)  # fmt: skip
-        model = Synthesizer(entry.family, rare_below=entry.rare_below, seed=entry.seed, **entry.arguments)
-        with spending.charged(run, mechanism, len(train), key) as charge, training() as heard:
-            try:
-                avoid, checkpoint = read_table(run.real / "holdout.arrow"), run.folder / ".training.safetensors"
-                model.fit(train, log=heard, avoid=avoid, checkpoint=checkpoint, mechanism=mechanism)
-            except DataError as problem:
-                raise DataError(f"{entry.name}: {problem}") from None
-            model.check(entry.sample.where, entry.sample.balance, entry.sample.rows or 1)
+        spending.entered(run, before)  # where it is refused, no copy lies here
+        if before != run.model:
+            shutil.copytree(before, beside)
+            _check(run, Synthesizer.load(beside))
+            shutil.rmtree(run.model, ignore_errors=True)
+            beside.rename(run.model)
+        spending.close(run)
+        log.info("%s: fitted before, for version %s", run.entry.family, before.parent.name)
+    return {"path": str(run.model), "sha256": hash_of(run.model)}
+
+
+def _learn(run: Run, key: str, beside: Path) -> None:
+    entry, start, train = run.entry, time.monotonic(), read_table(run.real / "train.arrow")
+    mechanism = entry.promise and entry.promise.mechanism(training_of(entry))
+    if mechanism and drowned(mechanism, train):
+        log.warning("%s: noise drowns what one subject in twenty holds in a column; declare low:, high: and values:, keep fewer columns, or "
+                    "raise epsilon", entry.name)  # fmt: skip
+    model = Synthesizer(entry.family, rare_below=entry.rare_below, seed=entry.seed, **entry.arguments)
+    with training() as aloud, later(aloud) if mechanism else nullcontext(aloud) as heard, spending.charged(run, mechanism, len(train), key, beside) as charge:
+        try:
+            avoid, checkpoint = read_table(run.real / "holdout.arrow"), run.folder / ".training.safetensors"
+            model.fit(train, log=heard, avoid=avoid, checkpoint=checkpoint, mechanism=mechanism)
+        except DataError as problem:
+            raise DataError(f"{entry.name}: {problem}") from None
+        _check(run, model)
         model.save(beside)
         facts = {
-            "family": entry.family, "arguments": dict(entry.arguments), "seconds": time.monotonic() - start, "key": key,
+            "family": entry.family, "arguments": dict(entry.arguments), "seconds": time.monotonic() - start, "key": key, "files": hash_of(beside),
             "parameters": model.parameters, "curve": model.curve, "device": model.device, "protected": model.protected,
             "grown": pictures.growth(model), "promise": mechanism and entry.promise.kept(mechanism), "charge": charge,
         }  # fmt: skip
-        (beside / "fit.json").write_text(json.dumps(facts))
-        log.info("%s: fitted in %.1f s", entry.family, facts["seconds"])
-    shutil.rmtree(path, ignore_errors=True)
-    beside.rename(path)
-    spending.close(run)
-    return {"path": str(path), "sha256": hash_of(path)}
+        (beside / FACTS).write_text(json.dumps(facts))
+    log.info("%s: fitted in %.1f s", entry.family, facts["seconds"])
+
+
+def _check(run: Run, model: Synthesizer) -> None:
+    """Raises DataError for a model from which what is asked for cannot be drawn."""
+    wanted = run.entry.sample
+    model.check(wanted.where, wanted.balance, wanted.rows or 1)
 
 
 def drowned(mechanism, train: Table) -> bool:
@@ -143,7 +157,7 @@ def seen(run: Run) -> tuple[Table, Table]:
 
 def sample(run: Run) -> dict:
     """Draws the rows to publish into data/, part by part, and an unconditioned draw for the judges where a condition is wanted."""
-    wanted, model = run.entry.sample, Synthesizer.load(run.folder / "model")
+    wanted, model = run.entry.sample, Synthesizer.load(run.model)
     start, source = time.monotonic(), run.read("source.json")
     natural = model.rows or (source["train_subjects"] if source["time"] else source["train"])
     count = wanted.subjects or wanted.rows or natural
@@ -223,4 +237,4 @@ def shown(run: Run) -> list[dict]:
 
 def schema_of(run: Run):
     """The schema of the rows that are published."""
-    return Synthesizer.load(run.folder / "model").encoder.schema
+    return Synthesizer.load(run.model).encoder.schema

@@ -12,7 +12,7 @@ from typing import Any
 from generators.data import DataError
 from pipelines import gates, publish, report, spending, steps
 from pipelines.config import Entry
-from pipelines.house import Run, digest, hash_of, ledger, replace
+from pipelines.house import Run, digest, fit_of, hash_of, ledger, named, replace
 from pipelines.progress import log, to_file
 from privacy.ledger import DRAW, RELEASE, Record
 from validation.score import Score
@@ -89,34 +89,35 @@ def _facts(run: Run, tasks: Plain, start: float, publishing: bool) -> dict:
     if before is not None:
         facts = dict(before)
         log.info("%s: nothing has changed since %s; nothing to do", run.entry.name, facts["created"])
-        spending.entered(run)
-        _enter(run, DRAW, run.version, facts["sample"]["rows"])
+        spending.entered(run, run.model)
+        _enter(run, DRAW, facts["sample"]["rows"])
     else:
         tasks.always(steps.ingest, RETRIES)
         tasks.once(steps.contract, key)
         tasks.once(steps.fit, key)
-        spending.entered(run)
+        spending.entered(run, run.model)
         tasks.once(steps.sample, key)
-        _enter(run, DRAW, run.version, run.read("sample.json")["rows"])
+        _enter(run, DRAW, run.read("sample.json")["rows"])
         tasks.once(steps.judge, key)
         facts = _judged(run)
         facts |= {"created": publish.now(), "steps": {"read": facts["source"]["seconds"]} | tasks.seconds}
         facts |= {"software": _software(), "device": facts["fit"]["device"], "published": None}
     if facts["verdict"]["verdict"] == gates.PASS and publishing:
-        _enter(run, RELEASE, run.version, facts["sample"]["rows"])
+        _enter(run, RELEASE, facts["sample"]["rows"])
         facts["published"] = tasks.always(publish.publish, RETRIES, facts)
     seconds = {"seconds": time.monotonic() - start}
     if facts != before:
         facts |= seconds
         run.write("scores.json", {"scores": facts["scores"], "verdict": facts["verdict"]})
         replace(run.folder / "report.html", report.render(facts))
-        run.write("facts.json", facts | {"model": hash_of(run.folder / "model"), "data": hash_of(run.folder / "data")})
+        run.write("facts.json", facts | {"model": hash_of(run.model), "data": hash_of(run.folder / "data")})
     return facts | seconds
 
 
-def _enter(run: Run, kind: str, name: str, rows: int) -> None:
+def _enter(run: Run, kind: str, rows: int) -> None:
     """Writes it down in the ledger, unless it is there."""
-    ledger(run.entry.root).enter(Record(run.entry.people, kind, f"{run.entry.name} {name}", publish.now(), rows))
+    name = named(run.entry.name, run.version, fit_of(run.model))
+    ledger(run.entry.root).enter(Record(run.entry.people, kind, name, publish.now(), rows))
 
 
 def _whole(run: Run) -> bool:
@@ -130,7 +131,7 @@ def _whole(run: Run) -> bool:
 def _judged(run: Run) -> dict:
     """Scores against gates, and the contract."""
     entry, source, judged = run.entry, run.read("source.json"), run.read("judged.json")
-    fit, schema = run.read("model/fit.json"), steps.schema_of(run)
+    fit, schema = fit_of(run.model), steps.schema_of(run)
     scores = [Score(**{k: v for k, v in s.items() if k != "seconds"}) for s in judged["scores"]]
     told = entry.sample.given if any(s.name == steps.CONDITION for s in scores) else ()
     bounds = gates.gates(schema, entry.gates, told)

@@ -22,7 +22,7 @@ from typing import BinaryIO
 from generators.data import DataError
 from privacy.accounting import Steps, epsilon_of
 
-FIT, DRAW, RELEASE = KINDS = ("fit", "draw", "release")
+FIT, DRAW, RELEASE, BUDGET = KINDS = ("fit", "draw", "release", "budget")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Record:
     """population: whose data, by the user's name for them; kind: one of KINDS; name: what tells it from others of its kind; at: when, UTC
     rows: that were learned from, drawn, or released
     private, rho, steps, delta: of a fit under differential privacy, what it spent
-    budget: (epsilon, delta) that was declared for this population when that was
+    budget: (epsilon, delta) that is declared for this population from here on
 
     steps: each (noise, rate, count) as in accounting.Steps; delta: what goes beyond the curve of rho and steps (a choice of names, say)
     """
@@ -47,15 +47,23 @@ class Record:
     budget: tuple[float, float] | None = None
 
     def __post_init__(self):
-        texts, steps, budget = (self.population, self.name, self.at), [Steps(*s) for s in self.steps], self.budget or (0, 0)
-        numbers = [self.rows, self.rho, self.delta, *budget, *(n for s in steps for n in s)]
-        if self.kind not in KINDS or not all(isinstance(t, str) for t in texts) or not isinstance(self.private, bool) or len(budget) != 2:
+        texts, steps = (self.population, self.name, self.at), [Steps(*s) for s in self.steps]
+        numbers = [self.rows, self.rho, self.delta, *(self.budget or ()), *(n for s in steps for n in s)]
+        if self.kind not in KINDS or not all(isinstance(t, str) for t in texts) or not isinstance(self.private, bool):
             raise ValueError(f"found kind {self.kind!r}, expected one of {', '.join(KINDS)}, and texts")
-        if not all(isinstance(n, int | float) and 0 <= n < math.inf for n in numbers) or not all(s.noise > 0 and s.rate <= 1 for s in steps) or self.delta >= 1:
+        if not all(isinstance(n, int | float) and not isinstance(n, bool) and 0 <= n < math.inf for n in numbers):
             raise ValueError("found a number that is none, or below 0, or without end, expected what was spent")
+        if not all(s.noise > 0 and s.rate <= 1 for s in steps) or self.delta >= 1:
+            raise ValueError("found steps without noise, or chances beyond 1")
+        if self.budget is None:
+            if self.kind == BUDGET:
+                raise ValueError("found a budget of nothing, expected (epsilon, delta)")
+        elif len(self.budget) != 2 or not all(self.budget) or self.budget[1] >= 1:
+            raise ValueError("found a budget that is none, expected (epsilon, delta)")
 
-    def same(self, other: Record) -> bool:
-        return (self.population, self.kind, self.name) == (other.population, other.kind, other.name)
+    def among(self, others: Sequence[Record]) -> bool:
+        """Whether it is one of these, of the same population; a budget, whether it is the one that holds."""
+        return declared(others) == self.budget if self.kind == BUDGET else any((self.kind, self.name) == (r.kind, r.name) for r in others)
 
 
 class Ledger:
@@ -77,7 +85,7 @@ class Ledger:
         with self._alone() as file:
             there, end = self._read(file.read())
             own = [r for r in there if r.population == record.population]
-            if any(r.same(record) for r in own):
+            if record.among(own):
                 return False
             if why := allowed([*own, record]):
                 raise DataError(f"{self.path}: {why}")
@@ -116,6 +124,11 @@ class Ledger:
         return out, end
 
 
+def declared(records: Sequence[Record]) -> tuple[float, float] | None:
+    """The budget of one population, the last one that was declared."""
+    return next((r.budget for r in reversed(records) if r.budget), None)
+
+
 def spent(records: Sequence[Record], delta: float) -> float | None:
     """The epsilon of all fits together at this delta, of which what goes beyond their curves is taken first; None where one had no differential privacy.
 
@@ -135,16 +148,18 @@ DELTA = 1e-6  # and where nothing does
 
 def summed(records: Sequence[Record]) -> dict[str, dict]:
     """Of each population, in the order in which they came: how many fits, draws and releases, the rows of all releases, when the last of all was,
-    and the epsilon that all fits spent at a delta, None of both where a fit had no differential privacy."""
+    the epsilon that all fits spent at a delta, None of both where a fit had no differential privacy, and what epsilon may be at that of its budget."""
     out: dict[str, dict] = {}
     for r in records:
         of = out.setdefault(r.population, {"fits": 0, "draws": 0, "releases": 0, "rows": 0, "last": r.at})
-        of[{FIT: "fits", DRAW: "draws", RELEASE: "releases"}[r.kind]] += 1
+        if r.kind != BUDGET:
+            of[{FIT: "fits", DRAW: "draws", RELEASE: "releases"}[r.kind]] += 1
         of["rows"] += r.rows * (r.kind == RELEASE)
         of["last"] = r.at
     for name, of in out.items():
         own = [r for r in records if r.population == name]
-        delta = BEYOND * sum(r.delta for r in own) or DELTA
+        beyond, budget = sum(r.delta for r in own), declared(own)
+        delta = budget[1] if budget and budget[1] > beyond else BEYOND * beyond or DELTA
         epsilon = spent(own, delta)
-        of |= {"epsilon": epsilon, "delta": None if epsilon is None else delta}
+        of |= {"epsilon": epsilon, "delta": None if epsilon is None else delta, "budget": budget and budget[0]}
     return out

@@ -17,6 +17,7 @@ from generators.data import DataError
 from pipelines.cli import main
 from pipelines.config import load_entry
 from pipelines.sources import load_split
+from privacy.ledger import Ledger, Record
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,6 +45,22 @@ def patients(rows: int = 1200, seed: int = 0) -> pa.Table:
 
 
 ENTRY = "ward:\n  source: {table: patients.parquet, target: dead}\n  gates: {utility.target: {min: 0.5}}\n"
+
+
+GATES = "{fidelity.shape: null, fidelity.dependence: null, fidelity.coverage: null, fidelity.missingness: null, fidelity.detection: null, utility.target: null}"
+COLUMNS = (
+    "{age: {kind: numeric, low: 18, high: 95}, crea: {kind: numeric}, urea: {kind: numeric}, ward: {kind: category, values: [surgery, medicine, cardiology]}, "
+    "admitted: {kind: datetime}, smoker: {kind: boolean}, dead: {kind: boolean}}"
+)
+PRIVATE = f"""ward:
+  source:
+    table: patients.parquet
+    target: dead
+    columns: {COLUMNS}
+  privacy: {{epsilon: 5, delta: 1.0e-5}}
+  generator: {{marginals: {{rounds: 4}}}}
+  gates: {GATES}
+"""
 
 
 def lay(folder: Path, entry: str = ENTRY, table: pa.Table | None = None) -> Path:
@@ -86,3 +103,8 @@ def whole(shelf: Path) -> bool:
             return False
     pointer = shelf / "latest.json"
     return not pointer.exists() or (shelf / json.loads(pointer.read_text())["path"] / "manifest.json").is_file()
+
+
+def fits(folder: Path) -> list[Record]:
+    """Of all populations, what the ledger says was learned."""
+    return [r for r in Ledger(folder / "runs" / "ledger.jsonl").records() if r.kind == "fit"]

@@ -14,7 +14,7 @@ import pytest
 
 from generators.data import DataError
 from privacy.accounting import Steps, epsilon_of
-from privacy.ledger import Ledger, Record, spent
+from privacy.ledger import Ledger, Record, declared, spent, summed
 
 ONE = Record("ward", "fit", "a1", "2026-11-23T00:00:00Z", 100)
 WRITER = """
@@ -48,6 +48,17 @@ def test_what_is_entered_is_there_once(tmp_path):
     assert oct(ledger.path.stat().st_mode & 0o777) == "0o600"
 
 
+def test_a_budget_is_written_whenever_another_one_held(tmp_path):
+    ledger, budget = Ledger(tmp_path / "ledger.jsonl"), replace(ONE, kind="budget", name="a", rows=0, budget=(5.0, 1e-6))
+    other = replace(budget, budget=(10.0, 1e-6))
+    assert [ledger.enter(r) for r in (budget, replace(budget, name="b"), other, other, budget, ONE, budget)] == [True, False, True, False, True, True, False]
+    assert declared(ledger.records("ward")) == (5.0, 1e-6)
+    assert summed(ledger.records())["ward"] == {"fits": 1, "draws": 0, "releases": 0, "rows": 0, "last": ONE.at, "epsilon": None, "delta": None, "budget": 5.0}
+    private = replace(ONE, private=True, rho=0.02, delta=1e-8)
+    assert summed([private, budget])["ward"]["epsilon"] == spent([private], 1e-6)
+    assert summed([replace(private, delta=1e-5), budget])["ward"]["delta"] == 1e-4  # more than the budget's is spent beyond the curves
+
+
 def test_nothing_is_written_of_what_is_not_allowed(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl")
     ledger.enter(ONE)
@@ -72,6 +83,7 @@ def test_a_line_that_a_kill_cut_off_was_never_there(tmp_path):
 
 IMPOSSIBLE = [
     {"rho": -5}, {"rho": "much"}, {"delta": -1}, {"delta": 1}, {"rows": "x"}, {"rows": None}, {"steps": [[1.0, 0.1, -3]]}, {"steps": [[0, 0.1, 3]]},
+    {"rho": True}, {"rows": False}, {"budget": [0, 0]}, {"budget": [3, 1]}, {"kind": "budget"},
     {"budget": [-1, 0.1]}, {"budget": [3]}, {"private": "yes"}, {"kind": "gift"}, {"name": 3}, {"rho": float("nan")}, {"rho": float("inf")},
 ]  # fmt: skip
 

@@ -1,46 +1,20 @@
-"""Runs under differential privacy: what they need, what they say, and that no crash spends twice or forgets what was spent."""
+"""Runs under differential privacy: what they need, what they say, and what is refused."""
 
 import json
-import os
-import shutil
-import signal
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from projects import lay, patients, refused, run, spawn
+from projects import PRIVATE as ENTRY
+from projects import fits, lay, patients, refused, run
 
 from generators.data import Column, DataError, Schema, Table
 from generators.synthesizer import Synthesizer
-from pipelines.cli import main
 from pipelines.config import load_entry
 from pipelines.house import hidden
-from pipelines.spending import refusal
 from privacy.accounting import epsilon_of
-from privacy.ledger import Ledger, Record, summed
-
-GATES = "{fidelity.shape: null, fidelity.dependence: null, fidelity.coverage: null, fidelity.missingness: null, fidelity.detection: null, utility.target: null}"
-COLUMNS = (
-    "{age: {kind: numeric, low: 18, high: 95}, crea: {kind: numeric}, urea: {kind: numeric}, ward: {kind: category, values: [surgery, medicine, cardiology]}, "
-    "admitted: {kind: datetime}, smoker: {kind: boolean}, dead: {kind: boolean}}"
-)
-ENTRY = f"""ward:
-  source:
-    table: patients.parquet
-    target: dead
-    columns: {COLUMNS}
-  privacy: {{epsilon: 5, delta: 1.0e-5}}
-  generator: {{marginals: {{rounds: 4}}}}
-  gates: {GATES}
-"""
-
-
-def fits(project: Path) -> list[Record]:
-    return [r for r in Ledger(project / "runs" / "ledger.jsonl").records() if r.kind == "fit"]
 
 
 def test_what_a_run_under_differential_privacy_says(project):
@@ -73,132 +47,6 @@ def test_a_run_warns_of_noise_that_drowns_columns_before_it_spends(project):
     assert "noise drowns what one subject in twenty holds" in next((project / "runs" / "ward").glob("*/log.txt")).read_text()
     run(lay(project, ENTRY.replace("epsilon: 5", "epsilon: 10").replace("1.0e-5", "5.0e-4")))
     assert sum("noise drowns" in log.read_text() for log in (project / "runs" / "ward").glob("*/log.txt")) == 1
-
-
-def test_the_same_run_spends_once_and_other_judges_spend_nothing(project):
-    config = lay(project, ENTRY)
-    assert run(config)[0] == 0
-    assert run(config)[0] == 0
-    assert run(config, "--set", "gates.fidelity.shape={min: 0.01}")[0] == 0  # the same model
-    assert len(fits(project)) == 1
-    assert run(config, "--set", "seed=1")[0] == 0
-    assert len(fits(project)) == 2
-    for model in (project / "runs" / "ward").glob("*/model"):
-        (model / "weights.safetensors").unlink()
-    for published in (project / "published" / "ward").glob("*/data/*"):
-        published.unlink()
-    run(config)  # what it told before may be known to somebody: learning again tells more
-    assert len(fits(project)) == 3
-
-
-def test_a_kill_spends_once_and_nothing_is_forgotten(project):
-    """Killed as soon as it is entered, or while it learns: what was spent is in the ledger, and the run after it goes on under the same name."""
-    config = lay(project, ENTRY.replace("rounds: 4", "rounds: 200, cells: 20000"))
-    ledger = project / "runs" / "ledger.jsonl"
-    for pause in (0.0, 0.3, 1.0):
-        process = spawn(config)
-        until = time.monotonic() + 120
-        while not (ledger.is_file() and ledger.stat().st_size) and process.poll() is None and time.monotonic() < until:
-            time.sleep(0.02)
-        time.sleep(pause)
-        os.killpg(process.pid, signal.SIGKILL) if os.getpgid(process.pid) == process.pid else process.kill()
-        process.wait()
-        assert len(fits(project)) == 1
-        assert not list((project / "runs" / "ward").glob("*/model"))
-    assert run(config)[0] == 0
-    assert len(fits(project)) == 1
-    assert not list((project / "runs" / "ward").glob("*/.spending"))
-
-
-def test_a_budget_refuses_the_run_that_would_go_over(project, capsys):
-    config = lay(project, ENTRY.replace("delta: 1.0e-5}", "delta: 1.0e-5, budget: {epsilon: 6, delta: 1.0e-4}}"))
-    assert run(config)[0] == 0
-    code, said = run(config, "--set", "seed=1")
-    assert code == 2 and said is None
-    told = capsys.readouterr().err
-    assert "'ward' has spent epsilon" in told and "of 6 at delta 0.0001" in told and "nothing was learned" in told
-    assert len(fits(project)) == 1
-    assert run(config, "--set", "seed=1", "--set", "privacy.population=clinic")[0] == 0  # other people
-    assert main(["ledger", "--config", str(config)]) == 0
-    assert "epsilon" in capsys.readouterr().out
-
-
-def test_what_adds_up_and_what_does_not():
-    free = Record("ward", "fit", "a", "now", 9, private=True, rho=0.1, delta=1e-7)
-    one, plain = replace(free, budget=(5.0, 1e-5)), replace(free, private=False)
-    assert refusal([free]) is None is refusal([one])
-    assert refusal([replace(free, name=str(i)) for i in range(40)]) is None
-    assert "would have spent" in refusal([replace(one, name=str(i)) for i in range(40)])
-    assert "would have spent" in refusal([one, *(replace(free, name=str(i)) for i in range(40))])  # the last one that was declared holds
-    assert refusal([replace(one, budget=(1e3, 1e-5)) for i in range(40)]) is None
-    assert all("without differential privacy (a)" in refusal(both) for both in ([plain, one], [one, plain]))
-    assert refusal([replace(plain, kind="draw"), one]) is None is refusal([free, plain])
-
-
-def summary(project: Path) -> dict:
-    return {name: (of["fits"], of["draws"], of["releases"]) for name, of in summed(Ledger(project / "runs" / "ledger.jsonl").records()).items()}
-
-
-def test_a_fit_that_ends_in_an_error_is_spent(project, capsys):
-    """What comes out after so many errors would depend on all that was told before."""
-    table = patients()
-    names = table.column("ward").to_pylist()
-    table = table.set_column(table.column_names.index("ward"), "ward", [["hospice"] * 40 + names[40:]])
-    declared = ENTRY.replace(", values: [surgery, medicine, cardiology]", "").replace("epsilon: 5", "epsilon: 0.5")  # noise drowns forty
-    config = lay(project, declared.replace("  generator:", "  sample: {where: {ward: hospice}}\n  generator:"), table)
-    for n in (1, 2):
-        assert run(config)[0] == 2
-        assert "ward" in capsys.readouterr().err
-        assert len({r.name for r in fits(project)}) == n
-    assert summary(project) == {"ward": (2, 0, 0)}
-
-
-def test_a_model_is_entered_wherever_it_is_used(project):
-    config = lay(project, ENTRY)
-    assert run(config)[0] == 0
-    book = project / "runs" / "ledger.jsonl"
-    spent = fits(project)[0]
-    assert run(config, "--set", "privacy.population=clinic")[0] == 0
-    assert summary(project) == {"ward": (1, 1, 1), "clinic": (1, 1, 1)}
-    assert {(r.rho, r.delta, r.name) for r in fits(project)} == {(spent.rho, spent.delta, spent.name)}
-    book.unlink()
-    assert run(config)[0] == 0  # nothing is done, and it is in the ledger again
-    assert summary(project) == {"ward": (1, 1, 1)} and fits(project)[0].rho == spent.rho
-    book.unlink()
-    assert run(config, "--set", "sample={rows: 500}")[0] == 0  # another version, of the same model
-    assert summary(project) == {"ward": (1, 1, 1)} and fits(project)[0].rho == spent.rho
-
-
-def test_a_model_without_privacy_is_refused_company(project, capsys):
-    config = lay(
-        project,
-        ENTRY.replace("delta: 1.0e-5}", "delta: 1.0e-5, budget: {epsilon: 6, delta: 1.0e-4}}")
-        + f"""plain:
-  source: {{table: patients.parquet, target: dead}}
-  privacy: {{population: ward}}
-  gates: {GATES}
-""",
-    )
-    assert run(config)[0] == 0
-    assert run(config, name="plain")[0] == 2
-    assert "'ward' has one, beside which a model without differential privacy (plain" in capsys.readouterr().err
-    assert summary(project) == {"ward": (1, 1, 1)} and not list((project / "runs" / "plain").glob("*/model"))
-
-
-def test_another_models_table_has_another_name(project):
-    """Two tables by one name, of which one was judged and the other published, would be worse than none."""
-    config = lay(project, ENTRY)
-    first = run(config)[1]
-    shutil.rmtree(project / "runs" / "ward")
-    second = run(config)[1]
-    assert second["version"] != first["version"] and summary(project) == {"ward": (2, 2, 2)}
-    assert run(config)[1]["version"] == second["version"]
-    for said in (first, second):
-        manifest = json.loads((project / "published" / "ward" / said["version"] / "manifest.json").read_text())
-        assert manifest["rows"] == said["rows"]
-    (project / "runs" / "ledger.jsonl").unlink()
-    shutil.rmtree(project / "runs" / "ward")
-    assert run(config)[0] == 2  # nobody can tell any more that this name was used: nothing is written over
 
 
 REFUSED = [
