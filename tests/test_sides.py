@@ -60,6 +60,34 @@ def test_nor_where_a_text_file_reads_otherwise_with_him(odd, tmp_path):
     assert before[0] ^ after[0] | before[1] ^ after[1] == {"new"}
 
 
+TEXTS = {
+    "flag": ["True", "False"], "dose": ["1.0", "2.50", ".5", "-3"], "code": ["1000000000000001", "36028797018963968"], "seen": ["2020-01-05", "2021-12-31"],
+    "at": ["2020-01-05 10:30", "2021-12-31T23:59:59"], "when": ["2020-01-05T10:30:00Z", "2021-12-31T23:59:59.250+02:00"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "odd"), [*((name, "n.k.") for name in TEXTS), ("dose", "1e100"), ("code", "0.5"), ("seen", "2020-01-05 10:30")])
+def test_nor_where_a_column_of_a_text_file_is_one_of_words_with_him(name, odd, tmp_path):
+    people = [{"pid": f"p{i}"} | {k: v[DRAW.integers(len(v))] for k, v in TEXTS.items()} for i in range(ROWS)]
+    people.append({"pid": "new"} | {k: v[0] for k, v in TEXTS.items()} | {name: odd})
+    kinds, found = ", ".join(["pid: {kind: id}", *(f"{k}: {{kind: category}}" for k in TEXTS)]), []
+    (tmp_path / "flows.yaml").write_text(f"e:\n  source: {{table: t.csv, columns: {{{kinds}}}}}\n  privacy: {{epsilon: 1, delta: 1.0e-6}}\n")
+    for n in (ROWS, ROWS + 1):
+        (tmp_path / "t.csv").write_text("\n".join([",".join(people[0]), *(",".join(p.values()) for p in people[:n])]))
+        tables = load_split(load_entry(tmp_path / "flows.yaml", "e"))
+        found.append([set(part.column("pid").to_pylist()) for part in tables])
+    assert found[0][0] ^ found[1][0] | found[0][1] ^ found[1][1] == {"new"}
+
+
+def test_who_has_no_name_stands_where_his_row_says():
+    values = pa.table({"who": pa.array([None if i % 2 else i for i in range(600)], pa.int64()), "x": DRAW.integers(0, 50, 600)})
+    schema = Schema(values.schema, (Column("who", "id"), Column("x", "numeric")), "who")
+    one, other = (part.values.filter(pa.compute.is_null(part.values["who"])) for part in split_by_content(Table.of(values, schema), 0.5, seed=0))
+    assert min(len(one), len(other)) > 100
+    more = split_by_content(Table.of(pa.concat_tables([pa.table({"who": pa.array([None], pa.int64()), "x": [7]}), values]), schema), 0.5, seed=0)
+    assert sorted(len(part) - len(before) for part, before in zip(more, split_by_content(Table.of(values, schema), 0.5, seed=0), strict=True)) == [0, 1]
+
+
 @pytest.mark.parametrize("label", [None, 2])
 def test_one_image_more_moves_no_other(label, tmp_path):
     files = [_png(one) for one in DRAW.integers(0, 256, (301, 8, 8, 1), dtype=np.uint8)]
@@ -94,4 +122,20 @@ def test_one_subject_more_moves_no_other():
 
 def test_rows_are_written_so_that_no_two_are_alike():
     rows = [("a\\s", "b"), ("a", "\\sb"), ("a\\", "sb"), (None, "b"), ("\\n", "b"), ("", "b"), ("a", None), ("a\\s\\n", ""), ("a", "")]
-    assert len(set(_written(pa.table({"x": [r[0] for r in rows], "y": [r[1] for r in rows]})))) == len(rows)
+    for exactly in (True, False):
+        assert len(set(_written(pa.table({"x": [r[0] for r in rows], "y": [r[1] for r in rows]}), exactly))) == len(rows)
+
+
+def test_numbers_and_times_are_written_alike_whatever_their_type():
+    whole = [0, -7, 2**53, 10**18, -(2**62)]
+    times = ["2020-01-05 10:30:00.250", "1969-12-31"]
+    typed = pa.chunked_array([pa.array(np.array(times, "datetime64[ms]"))])
+    for a, b in [
+        (pa.array(whole), pa.array(np.array(whole, float))), (pa.array(whole), pa.array(list(map(str, whole)))),
+        (pa.array([True, None]), pa.array(["TRUE", None])),
+        (pa.array([0.5, 1e-7, 3.0]), pa.array([".5", "1e-07", "3.00"])), (typed, pa.array(times)), (typed, typed.cast(pa.timestamp("us", "UTC"))),
+        (pa.array([1.5, 2], pa.float16()), pa.array([1.5, 2])), (pa.array(["a", "3"]).dictionary_encode(), pa.array(["a", "3.0"])),
+    ]:  # fmt: skip
+        assert _written(pa.table({"x": a})) == _written(pa.table({"x": b}))
+    odd = ["9007199254740993", "9007199254740992", "2020-13-45", "007x", "+5", "-", "1.2.3", "9999-12-31"]
+    assert len(set(_written(pa.table({"x": odd})))) == len(odd)
