@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import json
 import os
 import sys
@@ -14,6 +15,9 @@ PUBLISHED, NOT_PUBLISHED, BAD_INPUT, BROKEN = 0, 1, 2, 3
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command and returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # of a terminal that does not know a letter
     parsed = _parser().parse_args(arguments)
     from generators.data import DataError
 
@@ -34,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
             return BAD_INPUT
         return _broken(problem)
     except KeyboardInterrupt:
-        print("likeness: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        print("likeness: interrupted; the same command goes on after the last step that was done", file=sys.stderr)
         return BROKEN
     except Exception as problem:
         return _broken(problem)
@@ -198,7 +202,7 @@ def _ledger(asked: argparse.Namespace) -> int:
     found = summed(ledger(asked.config.absolute().parent).records())
     print(f"{'population':24}  {'fits':>6}  {'draws':>6}  {'releases':>8}  {'rows released':>13}  {'epsilon':>8}  {'of':>6}  {'delta':>7}  last")
     for name, of in found.items():
-        budget = f"{of['budget']:>6.3g}" if of["budget"] else "     –"
+        budget = f"{of['budget'][0]:>6.3g}" if of["budget"] and of["delta"] in (None, of["budget"][1]) else "     –"
         private = f"       –  {budget}        –" if of["epsilon"] is None else f"{of['epsilon']:>8.3g}  {budget}  {of['delta']:>7.0e}"
         print(f"{name:24}  {of['fits']:>6,}  {of['draws']:>6,}  {of['releases']:>8,}  {of['rows']:>13,}  {private}  {of['last']}")
     if asked.json:

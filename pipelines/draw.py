@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -15,12 +14,11 @@ import yaml
 
 from generators.data import DataError
 from generators.synthesizer import Synthesizer
-from pipelines.house import RUNS, digest, fit_of, ledger, named
+from pipelines.house import digest
 from pipelines.pictures import published
 from pipelines.progress import each
-from pipelines.publish import now
+from pipelines.spending import drawn
 from privacy.disclosure import is_text
-from privacy.ledger import DRAW, Record
 
 
 def draw(model: Path, rows: int, out: Path, where: list[str], balance: str | None, seed: int | None) -> str:
@@ -46,27 +44,17 @@ def draw(model: Path, rows: int, out: Path, where: list[str], balance: str | Non
             staging.mkdir(parents=True)
         except OSError as problem:
             raise DataError(f"--out {out}: cannot be made ({problem.strerror}), expected a folder that may be written") from None
+        request = conditions, balance, synthesizer.seed if seed is None else seed
+        drawn(model, rows, digest(str(rows), *map(repr, request))[:12])  # made again, the same rows: it counts once
         provenance = {"likeness.synthetic": "true", "likeness.generator": synthesizer.family}
         parts = synthesizer.parts(rows, where=conditions, balance=balance, seed=seed)
         for i, part in enumerate(each(parts, "sampling", -(-rows // synthesizer.each))):
             values = published(part) if part.schema.image else part.values.replace_schema_metadata(None)
             pq.write_table(values.replace_schema_metadata({**(values.schema.metadata or {}), **provenance}), staging / f"part-{i:05d}.parquet")
-        _written_down(model, rows, conditions, balance, synthesizer.seed if seed is None else seed)
         staging.rename(out)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return f"{rows} {'series' if synthesizer.encoder.schema.time else 'rows'} in {out}"
-
-
-def _written_down(model: Path, rows: int, *request: Any) -> None:
-    """The same draw made again is the same rows, and counts once. Not of a model that was taken elsewhere."""
-    folder = model.resolve().parent
-    if folder.parents[1].name == RUNS and (folder / "source.json").is_file():
-        fit, population = fit_of(model), json.loads((folder / "source.json").read_text())["population"]
-        if not fit:
-            raise DataError(f"{model}: not as it was when it was fitted, expected a whole model; run {folder.parent.name} again")
-        name = f"{named(folder.parent.name, folder.name, fit)} {digest(str(rows), *map(repr, request))[:12]}"
-        ledger(folder.parents[2]).enter(Record(population, DRAW, name, now(), rows))
 
 
 def _meant(value: str, synthesizer: Synthesizer, name: str) -> Any:

@@ -1,14 +1,13 @@
 """The flow: ingest, contract, fit, sample, judge, publish, as thin Prefect tasks over the functions in steps.py.
 
-Tasks pass the run (two strings and a path) and get back {path, sha256}. Fitting, sampling and judging are cached by
-content in runs/NAME/.steps: a run that was killed goes on after the last finished step, and an unchanged source with an
+Tasks pass the run (two strings and a path) and get back the hashes of what they left. Fitting, sampling and judging are cached by
+what they start from in runs/NAME/.steps: a run that was killed goes on after the last finished step, and an unchanged source with an
 unchanged configuration does not fit again. Prefect never sees a row.
 """
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
@@ -18,8 +17,9 @@ from prefect.cache_policies import NO_CACHE
 from generators.data import DataError
 from pipelines import gates
 from pipelines.config import load_entry
-from pipelines.house import Run, alone, hash_of
+from pipelines.house import Run, alone, digest
 from pipelines.progress import log, to_stderr
+from pipelines.steps import left
 from pipelines.work import Plain, carry_out
 
 PAUSE = 2  # seconds before another try
@@ -32,15 +32,15 @@ def _worth_another_try(task, run, state) -> bool:
 class Tasks(Plain):
     """The steps of one run as Prefect tasks, and how long each took."""
 
-    def once(self, function, key: str) -> dict:
-        """Runs a step, or takes what it left the last time it ran on the same: checked by its hash."""
+    def once(self, function, before: dict[str, str] | None = None) -> dict[str, str]:
+        """Runs a step, or takes what it left the last time it ran on the same: checked by its hashes."""
+        key = digest(self.run.version, json.dumps(before, sort_keys=True))
         step = task(
             self.safely(function), name=function.__name__, persist_result=True, result_serializer="json",
             result_storage=self.run.home / ".steps", cache_key_fn=lambda context, parameters: f"{function.__name__}-{key}",
         )  # fmt: skip
         found = step()
-        path = Path(found["path"])
-        if not path.exists() or hash_of(path) != found["sha256"] or not path.is_relative_to(self.run.folder):
+        if left(self.run, *found) != found:
             found = step.with_options(refresh_cache=True)()
         return found
 

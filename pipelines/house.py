@@ -62,9 +62,9 @@ class Run:
     def model(self) -> Path:
         return self.folder / "model"
 
-    def fitted(self, key: str) -> Path | None:
-        """The model of this version, or else of another of this pipeline, that was fitted under this key."""
-        models = [self.model, *sorted(self.home.glob("*/model"))]
+    def fitted(self, key: str, beside: Path) -> Path | None:
+        """The model of this version, in its place or beside it, or else of another of this pipeline, that was fitted under this key."""
+        models = [self.model, beside, *sorted(self.home.glob("*/model"))]
         return next((m for m in models if fit_of(m, key)), None)
 
     def clean(self) -> None:
@@ -96,9 +96,14 @@ def fit_of(model: Path, key: str | None = None) -> dict[str, Any]:
     """FACTS of a model, under this key or any, that is as it was when it was fitted; of none, or a damaged one, nothing."""
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
         facts = json.loads((model / FACTS).read_text())
-        if key in (None, facts["key"]) and facts["files"] == hash_of(model, but=FACTS):
+        if key in (None, facts["key"]) and facts["charge"]["name"] and facts["files"] == hash_of(model, but=FACTS):
             return facts
     return {}
+
+
+def key_of(entry: Entry, fingerprint: str) -> str:
+    """What decides which model is learned."""
+    return digest(entry.learned, hidden(entry, fingerprint), code())
 
 
 def version_of(entry: Entry, fingerprint: str) -> str:
@@ -110,7 +115,7 @@ def version_of(entry: Entry, fingerprint: str) -> str:
     while True:
         run = Run(entry, digest(*parts, *[str(again)] * bool(again))[:12])
         charges = {name[2] for name in drawn if name[:2] == [entry.name, run.version]}
-        if not charges or ((fit := fit_of(run.model)) and charges == {fit["charge"]["name"]}):
+        if not charges or ((fit := fit_of(run.model, key_of(entry, fingerprint))) and charges == {fit["charge"]["name"]}):
             return run.version
         again += 1
 

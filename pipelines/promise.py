@@ -104,11 +104,18 @@ def privacy(raw: Any, where: str) -> dict[str, Any]:
     return found
 
 
+def _population(value: Any, where: str) -> str:
+    if not text(value, where).isprintable() or len(value) > LONGEST_NAME:
+        raise DataError(f"{where}: found letters that cannot be printed, or more than {LONGEST_NAME}, expected a name")
+    return value
+
+
+LONGEST_NAME = 100
 DELTA = 1e-2  # at most
 _EPSILON, _DELTA = partial(number, low=1e-3, high=LARGEST), partial(number, low=1e-15, high=DELTA)
 SHEET = {
     "rare_below": partial(number, low=1, high=1e6, whole=True),
-    "population": text,
+    "population": _population,
     "epsilon": _EPSILON,
     "delta": _DELTA,
     "rows": partial(number, low=1, high=1e6, whole=True),

@@ -151,8 +151,12 @@ def _publish_to_url(run: Run, where: str, facts: dict) -> None:
     fs, path = fsspec.core.url_to_fs(where)
     try:
         if fs.exists(f"{path}/manifest.json"):
-            if json.loads(fs.cat_file(f"{path}/manifest.json"))["parts"] != manifest(run, facts)["parts"]:
+            parts = json.loads(fs.cat_file(f"{path}/manifest.json"))["parts"]
+            if parts != manifest(run, facts)["parts"]:
                 raise DataError(f"{public(where)}: holds other parts than this version, expected what its manifest says; move it away and run again")
+            for part in parts:
+                if not fs.exists(f"{path}/{part['file']}") or fs.size(f"{path}/{part['file']}") != (run.folder / part["file"]).stat().st_size:
+                    raise DataError(f"{public(where)}: lacks parts, or holds others, expected what its manifest says; move it away and run again")
         else:
             fs.makedirs(f"{path}/data", exist_ok=True)
             for part in sorted((run.folder / "data").glob("*.parquet")):

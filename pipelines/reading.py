@@ -116,6 +116,21 @@ def read(location: str, root: Path = Path(), numeric: Collection[str] = ()) -> p
     return storable(pa.concat_tables(tables).unify_dictionaries())
 
 
+def words(location: str, root: Path = Path()) -> pa.Table | None:
+    """Of text files, what stands in each cell, letter by letter, in the order of `read`; None where a part is none."""
+    files, tables = parts(location, root), []
+    for fs, path in files:
+        if _parquet(path):
+            return None
+        with problems(path):
+            with _open(fs, path) as file:
+                import pyarrow.csv
+
+                names = pyarrow.csv.open_csv(file, **_dialect(fs, path, threads=False)).schema.names
+            tables.append(_parsed(fs, path, _convert(names, nulls=[]), threads=True))
+    return pa.concat_tables([t.select(tables[0].column_names) for t in tables])
+
+
 def storable(values: pa.Table) -> pa.Table:
     """Timestamps of whole seconds in milliseconds: Parquet has none coarser."""
     for i, field in enumerate(values.schema):
@@ -188,7 +203,8 @@ def _read_parquet(fs: Any, path: str) -> pa.Table:
         parquet = pq.ParquetFile(file)
         _names(parquet.schema_arrow.names)
         table = parquet.read()
-    return table.cast(pa.schema([field.remove_metadata() for field in table.schema]))
+    plain = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+    return table.cast(pa.schema([f.with_type(plain.get(f.type, f.type)).remove_metadata() for f in table.schema]))
 
 
 def _open(fs: Any, path: str) -> Any:
@@ -220,11 +236,11 @@ def _dialect(fs: Any, path: str, threads: bool) -> dict:
     return {"read_options": pyarrow.csv.ReadOptions(block_size=BLOCK, use_threads=threads), "parse_options": parse}
 
 
-def _convert(as_text: Collection[str] = ()) -> Any:
+def _convert(as_text: Collection[str] = (), nulls: Collection[str] = NULLS) -> Any:
     import pyarrow.csv
 
     types = {name: pa.string() for name in as_text}
-    return pyarrow.csv.ConvertOptions(null_values=NULLS, strings_can_be_null=True, column_types=types)
+    return pyarrow.csv.ConvertOptions(null_values=nulls, strings_can_be_null=True, column_types=types)
 
 
 def _padded(fs: Any, path: str) -> set[str]:
@@ -242,16 +258,20 @@ def _padded(fs: Any, path: str) -> set[str]:
     return {n for n in whole if pc.any(pc.match_substring_regex(block.column(n), r"^0\d")).as_py()}
 
 
-def _read_csv(fs: Any, path: str, as_text: Collection[str], threads: bool = True) -> pa.Table:
+def _parsed(fs: Any, path: str, convert: Any, threads: bool = True) -> pa.Table:
     import pyarrow.csv
 
     try:
         with _open(fs, path) as file:
-            table = pyarrow.csv.read_csv(file, convert_options=_convert(as_text), **_dialect(fs, path, threads))
+            return pyarrow.csv.read_csv(file, convert_options=convert, **_dialect(fs, path, threads))
     except pa.ArrowInvalid:
         if not threads:
             raise
-        return _read_csv(fs, path, as_text, threads=False)
+        return _parsed(fs, path, convert, threads=False)
+
+
+def _read_csv(fs: Any, path: str, as_text: Collection[str]) -> pa.Table:
+    table = _parsed(fs, path, _convert(as_text))
     _names(table.column_names)
     for field in table.schema:
         if pa.types.is_binary(field.type):

@@ -16,6 +16,7 @@ from pipelines.asked import FEWEST
 from pipelines.config import Entry, Source
 from pipelines.sides import FEWEST_HELD_OUT, split, split_by_content
 
+EXACT = 2.0**53  # up to which fractions tell whole numbers apart
 MOST = 1e150  # of a number, so that its square is one too
 
 
@@ -74,6 +75,7 @@ def of_values(values: pa.Table, source: Source) -> Table:
         kept = tuple(c for c in columns if c.kind != "drop")
         values = values.select([c.name for c in kept])
         _finite(values)
+        _apart(values, subject)
         if not any(c.kind in LEARNED and c.name != time for c in kept):
             raise DataError(f"no column to learn from, expected at least one that is {', '.join(LEARNED)}")
         table = _table(values, kept, subject, target)
@@ -110,10 +112,15 @@ def _like(table: Table, holdout: Table, label: str) -> Table:
 
 def load_split(entry: Entry) -> tuple[Table, Table]:
     """(train, holdout) of an entry, after what its `sample:` and `contract:` ask was checked against the columns."""
-    table, window = load(entry.source, root=entry.root), entry.source.window
-    asked.check(entry, table)
+    source, window = entry.source, entry.source.window
     if entry.promise is not None and not isinstance(entry.holdout, Source):
-        return split_by_content(table, entry.holdout, entry.seed)
+        values = None if source.kind == "images" else read(source, root=entry.root)
+        table = load(source, root=entry.root) if values is None else of_values(values, source)
+        asked.check(entry, table)
+        cells = None if source.kind in ("images", "dataset") else reading.words(source.location, entry.root)
+        return split_by_content(table, entry.holdout, entry.seed, values, cells)
+    table = load(source, root=entry.root)
+    asked.check(entry, table)
     if not isinstance(entry.holdout, Source):
         parts = series.by_calendar(table, entry.holdout, window, entry.source.stride or window) if window else split(table, entry.holdout, entry.seed)
         if window and min(int(part.subjects.max(initial=-1)) + 1 for part in parts) < FEWEST_HELD_OUT:
@@ -194,6 +201,12 @@ def _table(values: pa.Table, columns: tuple, subject: str | None, target: str | 
     """A Table in which NaN is null, and its schema says so."""
     table = Table.of(values, Schema(values.schema, columns, subject, target))
     return Table(table.values, Schema(table.values.schema, columns, subject, target))
+
+
+def _apart(values: pa.Table, subject: str | None) -> None:
+    """Raises DataError where two subjects may have become one: a fraction holds no more than so many digits."""
+    if subject is not None and pa.types.is_floating(values.schema.field(subject).type) and (pc.max(pc.abs(values.column(subject))).as_py() or 0) >= EXACT:
+        raise DataError(f"subject: column {subject!r} reads as fractions, and holds longer numbers than these can tell apart; expected whole numbers or words")
 
 
 def _finite(values: pa.Table) -> None:

@@ -8,6 +8,7 @@ What a model spent stands beside it, and is entered wherever it is used: for ano
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -17,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from generators.data import DataError
-from pipelines.house import Run, fit_of, ledger, replace
+from pipelines.house import FACTS, RUNS, Run, fit_of, ledger, named, replace
 from pipelines.promise import Budget
 from pipelines.publish import now
-from privacy.ledger import BUDGET, FIT, Record, declared, spent
+from privacy.ledger import BUDGET, DRAW, FIT, RELEASE, Record, declared, spent
 from privacy.mechanism import Private
 
 OPEN = ".spending"  # in the run's folder, while a model is fitted
@@ -32,17 +33,22 @@ def charged(run: Run, mechanism: Private | None, rows: int, key: str, beside: Pa
 
     Raises DataError where the population does not allow it. A fit without a mechanism is entered when it has ended."""
     mark = run.folder / OPEN
-    if run.model.exists():  # a damaged one, from which something may have been drawn
-        close(run)
-        shutil.rmtree(run.model)
+    for left in (run.model, beside):
+        if left.exists():  # damaged, or not whole: something may have been drawn from it
+            close(run)
+            shutil.rmtree(left)
     if mechanism is None:
         charge = {"name": key[:12], "rows": rows}
         _refuse(run, charge)
         yield charge
-        _enter(run, charge)
+        try:
+            _enter(run, charge)
+        except DataError:  # others were faster
+            shutil.rmtree(beside)
+            raise
         beside.rename(run.model)
         return
-    if not mark.is_file() or not re.fullmatch("[0-9a-f]{16}", mark.read_text()):
+    if not mark.is_file() or not re.fullmatch(b"[0-9a-f]{16}", mark.read_bytes()):
         replace(mark, os.urandom(8).hex())
     steps = [list(mechanism.training)] if mechanism.training else []
     charge = {"name": mark.read_text(), "private": True, "rho": mechanism.rho, "delta": mechanism.delta, "steps": steps}
@@ -66,36 +72,55 @@ def entered(run: Run, model: Path) -> None:
     _enter(run, {"rows": run.read("source.json")["train"]} | fit_of(model)["charge"])
 
 
+def drawn(model: Path, rows: int, request: str) -> None:
+    """Outside a run, from the model of one: the draw is in the ledger, and the fit too. Raises DataError for a model that cannot be told from others,
+    or where the population does not allow it. Of a model that was taken elsewhere no ledger knows."""
+    folder = model.resolve().parent
+    source, (name, version) = folder / "source.json", (folder.parent.name, folder.name)
+    if len(folder.parts) < 4 or folder.parents[1].name != RUNS or not source.is_file():
+        return
+    try:
+        fit, of = fit_of(model), json.loads(source.read_text())
+        records = (
+            _fit(of["population"], name, {"rows": of["train"]} | fit["charge"]),
+            Record(of["population"], DRAW, f"{named(name, version, fit)} {request}", now(), rows),
+        )
+    except (OSError, ValueError, LookupError, TypeError):
+        raise DataError(f"{model}: not as it was when it was fitted, expected a whole model; run {name} again") from None
+    ledger(folder.parents[2]).enter(*records, allowed=refusal)
+
+
 def close(run: Run) -> None:
     """The model is there, or what was told is not to be used."""
     (run.folder / OPEN).unlink(missing_ok=True)
 
 
-def _record(run: Run, charge: dict[str, Any]) -> Record:
-    steps = tuple(map(tuple, charge.get("steps", [])))
-    return Record(run.entry.people, FIT, at=now(), **charge | {"name": f"{run.entry.name} {charge['name']}", "steps": steps})
+def _fit(population: str, name: str, charge: dict[str, Any]) -> Record:
+    try:
+        return Record(population, FIT, at=now(), **charge | {"name": f"{name} {charge['name']}", "steps": tuple(map(tuple, charge.get("steps", [])))})
+    except (ValueError, TypeError, LookupError):
+        raise DataError(f"runs/{name}: {FACTS} of a model does not say what it spent, expected what was written when it was learned; remove it") from None
 
 
 def _enter(run: Run, charge: dict[str, Any]) -> None:
-    """A budget holds from the run on that declares it, whether that learns anything or not."""
-    entry, book = run.entry, ledger(run.entry.root)
-    if entry.budget:
-        book.enter(Record(entry.people, BUDGET, entry.name, now(), 0, budget=(entry.budget.epsilon, entry.budget.delta)), refusal)
-    book.enter(_record(run, charge), refusal)
+    """A budget holds from the run on that declares it, whether that learns anything or not, and for that run whatever another declares meanwhile."""
+    entry = run.entry
+    budget = [Record(entry.people, BUDGET, entry.name, now(), 0, budget=(entry.budget.epsilon, entry.budget.delta))] if entry.budget else []
+    ledger(entry.root).enter(*budget, _fit(entry.people, entry.name, charge), allowed=refusal)
 
 
 def _refuse(run: Run, charge: dict[str, Any]) -> None:
     """Raises DataError where this would not be entered."""
-    book, record = ledger(run.entry.root), _record(run, charge)
+    book, record = ledger(run.entry.root), _fit(run.entry.people, run.entry.name, charge)
     if why := refusal([*book.records(record.population), record]):
         raise DataError(f"{book.path}: {why}")
 
 
 def refusal(records: Sequence[Record]) -> str | None:
-    """Why the last of these, a fit or a budget, may not be beside the others, or None. A budget is declared whatever was spent before."""
+    """Why the last of these, a fit or a budget, may not be beside the others, or None. A budget is declared whatever was spent before; draws are free."""
     population, without = records[-1].population, next((r.name for r in records if r.kind == FIT and not r.private), None)
     limit = declared(records)
-    if limit is None:
+    if limit is None or records[-1].kind in (DRAW, RELEASE):
         return None
     if without:
         return (
@@ -104,7 +129,12 @@ def refusal(records: Sequence[Record]) -> str | None:
         )
     if records[-1].kind == BUDGET:
         return None
-    budget = Budget(*limit)
+    budget, beyond = Budget(*limit), sum(r.delta for r in records if r.kind == FIT)
+    if beyond >= budget.delta:
+        return (
+            f"privacy.budget: {population!r} would have spent delta {beyond:.3g} of {budget.delta:g} on values that nobody knew beforehand, and nothing would "
+            "be left; nothing was learned. Take a smaller delta, or declare a budget with a larger one"
+        )
     before, after = (spent(some, budget.delta) for some in (records[:-1], records))
     if after > budget.epsilon:
         return (

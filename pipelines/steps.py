@@ -1,4 +1,4 @@
-"""What a run does, step by step, as plain functions of a Run. Each leaves files in the run's folder and returns a small dict."""
+"""What a run does, step by step, as plain functions of a Run. Each leaves files in the run's folder and says which, by their hashes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from generators.encoding.told import SURE
 from generators.synthesizer import ENCODING, Synthesizer
 from pipelines import asked, gates, pictures, sources, spending
 from pipelines.config import training_of
-from pipelines.house import FACTS, Run, code, digest, hash_of, hidden, open_run, read_table, version_of, write_table
+from pipelines.house import FACTS, Run, hash_of, key_of, open_run, read_table, version_of, write_table
 from pipelines.progress import each, later, log, training
 from pipelines.sides import split
 from validation.score import Score
@@ -25,6 +25,11 @@ CONDITION = "fidelity.condition"
 FEW = 0.05  # of the subjects: values that so few hold should still be seen through noise
 NATURAL = "natural"  # where a condition is asked for: what the model makes without it, which fidelity is judged on
 _loaded: dict[str, tuple[Table, Table, float]] = {}
+
+
+def left(run: Run, *names: str) -> dict[str, str]:
+    """Hashes of files and folders of a run that are there."""
+    return {name: hash_of(run.folder / name) for name in names if (run.folder / name).exists()}
 
 
 def preflight(entry) -> Run:
@@ -88,27 +93,28 @@ def contract(run: Run) -> dict:
         held = suite.check(holdout, demanded)
         checked["success"] &= held["success"]
         checked["expectations"] += held["expectations"]
-    path = run.write("contract.json", {"suite": inferred, "demanded": demanded, "source": checked})
-    return {"path": str(path), "sha256": hash_of(path)}
+    run.write("contract.json", {"suite": inferred, "demanded": demanded, "source": checked})
+    return left(run, "contract.json")
 
 
 def fit(run: Run) -> dict:
     """Fits the generator and saves it under model/; or takes the model of another version that differs only in what comes after."""
-    key, beside = digest(run.entry.learned, hidden(run.entry, run.read("source.json")["fingerprint"]), code()), run.folder / ".model"
-    shutil.rmtree(beside, ignore_errors=True)
-    before = run.fitted(key)
+    key, beside = key_of(run.entry, run.read("source.json")["fingerprint"]), run.folder / ".model"
+    before = run.fitted(key, beside)
     if before is None:
         _learn(run, key, beside)
-    else:
-        spending.entered(run, before)  # where it is refused, no copy lies here
-        if before != run.model:
-            shutil.copytree(before, beside)
-            _check(run, Synthesizer.load(beside))
-            shutil.rmtree(run.model, ignore_errors=True)
-            beside.rename(run.model)
-        spending.close(run)
-        log.info("%s: fitted before, for version %s", run.entry.family, before.parent.name)
-    return {"path": str(run.model), "sha256": hash_of(run.model)}
+        return left(run, "model")
+    spending.entered(run, before)  # where it is refused, no copy lies here
+    if before not in (run.model, beside):
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.copytree(before, beside)
+    if before != run.model:
+        _check(run, Synthesizer.load(beside))
+        shutil.rmtree(run.model, ignore_errors=True)
+        beside.rename(run.model)
+    spending.close(run)
+    log.info("%s: fitted before, for version %s", run.entry.family, before.parent.name)
+    return left(run, "model")
 
 
 def _learn(run: Run, key: str, beside: Path) -> None:
@@ -170,7 +176,7 @@ def sample(run: Run) -> dict:
     facts = {"rows": rows, "parts": -(-count // model.each), "where": dict(wanted.where), "balance": wanted.balance, "seconds": time.monotonic() - start}
     run.write("sample.json", facts | ({"series": count} if source["time"] else {}))
     log.info("%d rows drawn in %.1f s", rows, facts["seconds"])
-    return {"path": str(path), "sha256": hash_of(path)}
+    return left(run, "data", "sample.json", *[NATURAL] * (run.folder / NATURAL).is_dir())
 
 
 def _draw(run: Run, model: Synthesizer, folder: Path, count: int, where: dict, balance: str | None) -> int:
@@ -224,8 +230,8 @@ def judge(run: Run) -> dict:
         demanded = suite.check(published, contract["demanded"])
         contract["synthetic"]["success"] &= demanded["success"]
         contract["synthetic"]["expectations"] += demanded["expectations"]
-    path = run.write("judged.json", {"scores": scores, "contract": {k: contract[k] for k in ("source", "synthetic")}})
-    return {"path": str(path), "sha256": hash_of(path)}
+    run.write("judged.json", {"scores": scores, "contract": {k: contract[k] for k in ("source", "synthetic")}})
+    return left(run, "judged.json")
 
 
 def shown(run: Run) -> list[dict]:

@@ -12,7 +12,7 @@ from typing import Any
 from generators.data import DataError
 from pipelines import gates, publish, report, spending, steps
 from pipelines.config import Entry
-from pipelines.house import Run, digest, fit_of, hash_of, ledger, named, replace
+from pipelines.house import Run, fit_of, hash_of, ledger, named, replace
 from pipelines.progress import log, to_file
 from privacy.ledger import DRAW, RELEASE, Record
 from validation.score import Score
@@ -30,8 +30,8 @@ class Plain:
     def __init__(self, run: Run):
         self.run, self.seconds = run, {}
 
-    def once(self, function: Callable, key: str) -> dict:
-        """A step that need not be done again on the same."""
+    def once(self, function: Callable, before: dict[str, str] | None = None) -> dict[str, str]:
+        """A step that need not be done again on the same, which is what the step before left; returns what this one leaves."""
         return self.safely(function)()
 
     def always(self, function: Callable, retries: int = 0, *arguments: Any) -> Any:
@@ -84,7 +84,6 @@ def carry_out(entry: Entry, steps_of: Callable[[Run], Plain] = Plain, publishing
 
 def _facts(run: Run, tasks: Plain, start: float, publishing: bool) -> dict:
     """Does the work. Everything that is known of the run afterwards, as the report shows it."""
-    key = digest(run.version)
     before = run.read("facts.json") if (run.folder / "facts.json").is_file() and _whole(run) else None
     if before is not None:
         facts = dict(before)
@@ -93,12 +92,12 @@ def _facts(run: Run, tasks: Plain, start: float, publishing: bool) -> dict:
         _enter(run, DRAW, facts["sample"]["rows"])
     else:
         tasks.always(steps.ingest, RETRIES)
-        tasks.once(steps.contract, key)
-        tasks.once(steps.fit, key)
+        contract = tasks.once(steps.contract)
+        model = tasks.once(steps.fit)
         spending.entered(run, run.model)
-        tasks.once(steps.sample, key)
+        drawn = tasks.once(steps.sample, model)
         _enter(run, DRAW, run.read("sample.json")["rows"])
-        tasks.once(steps.judge, key)
+        tasks.once(steps.judge, contract | drawn)
         facts = _judged(run)
         facts |= {"created": publish.now(), "steps": {"read": facts["source"]["seconds"]} | tasks.seconds}
         facts |= {"software": _software(), "device": facts["fit"]["device"], "published": None}

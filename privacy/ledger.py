@@ -4,14 +4,14 @@ One line of JSON each. A release is written down, and on the disk, before anythi
 too many in the ledger, never one too few; and since all of them have names, the same one made again, after a kill or for any other
 reason, is counted once. Draws count though nothing is released: to draw until the judges are content tells something too. Writers wait
 for each other (a lock that goes with the process), so that a budget that both would keep is not passed by both together. A line that a
-kill cut off was never acknowledged: the next writer takes it away.
+kill cut off was never acknowledged: the next writer takes it away, unless all of it is there but for its end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +23,7 @@ from generators.data import DataError
 from privacy.accounting import Steps, epsilon_of
 
 FIT, DRAW, RELEASE, BUDGET = KINDS = ("fit", "draw", "release", "budget")
+LARGEST, LEAST_NOISE = 10**12, 1e-3  # of any number, and of noise, that anybody would spend
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ class Record:
         numbers = [self.rows, self.rho, self.delta, *(self.budget or ()), *(n for s in steps for n in s)]
         if self.kind not in KINDS or not all(isinstance(t, str) for t in texts) or not isinstance(self.private, bool):
             raise ValueError(f"found kind {self.kind!r}, expected one of {', '.join(KINDS)}, and texts")
-        if not all(isinstance(n, int | float) and not isinstance(n, bool) and 0 <= n < math.inf for n in numbers):
-            raise ValueError("found a number that is none, or below 0, or without end, expected what was spent")
-        if not all(s.noise > 0 and s.rate <= 1 for s in steps) or self.delta >= 1:
+        if not all(isinstance(n, int | float) and not isinstance(n, bool) and 0 <= n <= LARGEST for n in numbers):
+            raise ValueError("found a number that is none, or below 0, or beyond all sense, expected what was spent")
+        if not all(s.noise >= LEAST_NOISE and s.rate <= 1 for s in steps) or self.delta >= 1:
             raise ValueError("found steps without noise, or chances beyond 1")
         if self.budget is None:
             if self.kind == BUDGET:
@@ -78,23 +79,31 @@ class Ledger:
             raise DataError(f"{self.path}: found a folder, expected a file")
         return [r for r in self._read(self.path.read_bytes())[0] if population in (None, r.population)]
 
-    def enter(self, record: Record, allowed: Callable[[Sequence[Record]], str | None] = lambda records: None) -> bool:
-        """Writes a record down unless it is there already; returns whether it was new. When it returns it is on the disk.
+    def enter(self, *records: Record, allowed: Callable[[Sequence[Record]], str | None] = lambda records: None) -> bool:
+        """Writes records down, one after the other, unless they are there already; returns whether any was new. When it returns they are on the disk.
 
-        allowed: told all records of that population with this one, says why it may not be, or None. Raises DataError then, and nothing is written."""
+        allowed: told all records of that population, this one last, says why it may not be, or None. Raises DataError then: it and those after it
+        are not written."""
         with self._alone() as file:
-            there, end = self._read(file.read())
-            own = [r for r in there if r.population == record.population]
-            if record.among(own):
-                return False
-            if why := allowed([*own, record]):
+            raw = file.read()
+            there, end = self._read(raw)
+            new, why = [], None
+            for record in records:
+                own = [r for r in (*there, *new) if r.population == record.population]
+                if not record.among(own):
+                    if why := allowed([*own, record]):
+                        break
+                    new.append(record)
+            if new:
+                file.truncate(end)
+                file.seek(end)
+                file.write(b"\n" * (raw[end - 1 : end] not in (b"", b"\n")))
+                file.write(b"".join(json.dumps(asdict(r), sort_keys=True).encode() + b"\n" for r in new))
+                file.flush()
+                os.fsync(file.fileno())
+            if why:
                 raise DataError(f"{self.path}: {why}")
-            file.truncate(end)
-            file.seek(end)
-            file.write(json.dumps(asdict(record), sort_keys=True).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-            return True
+            return bool(new)
 
     @contextmanager
     def _alone(self) -> Iterator[BinaryIO]:
@@ -111,17 +120,25 @@ class Ledger:
             yield file
 
     def _read(self, raw: bytes) -> tuple[list[Record], int]:
-        """All records, and where the last whole line ends."""
-        end, out = raw.rfind(b"\n") + 1, []
-        for number, line in enumerate(raw[:end].splitlines(), 1):
+        """All records, and where the last whole one ends."""
+        *lines, last = raw.split(b"\n")
+        out, end = [], len(raw) - len(last)
+        for number, line in enumerate(lines, 1):
             try:
-                found = json.loads(line)
-                out.append(Record(**found | {"steps": tuple(tuple(s) for s in found["steps"]), "budget": found.get("budget") and tuple(found["budget"])}))
-            except (ValueError, TypeError, KeyError):
+                out.append(_record(line))
+            except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
                 raise DataError(
                     f"{self.path}, line {number}: no record as this program writes them; put back what was there, nothing is released meanwhile"
                 ) from None
+        with contextlib.suppress(ValueError, TypeError, LookupError, AttributeError, RecursionError):  # a line that a kill cut off
+            out.append(_record(last))
+            end = len(raw)
         return out, end
+
+
+def _record(line: bytes) -> Record:
+    found = json.loads(line)
+    return Record(**found | {"steps": tuple(tuple(s) for s in found["steps"]), "budget": found.get("budget") and tuple(found["budget"])})
 
 
 def declared(records: Sequence[Record]) -> tuple[float, float] | None:
@@ -148,7 +165,8 @@ DELTA = 1e-6  # and where nothing does
 
 def summed(records: Sequence[Record]) -> dict[str, dict]:
     """Of each population, in the order in which they came: how many fits, draws and releases, the rows of all releases, when the last of all was,
-    the epsilon that all fits spent at a delta, None of both where a fit had no differential privacy, and what epsilon may be at that of its budget."""
+    the epsilon that all fits spent at a delta, None of both where a fit had no differential privacy or deltas add up to one, and the budget, epsilon and
+    delta: at its delta, where that is more than what goes beyond the curves."""
     out: dict[str, dict] = {}
     for r in records:
         of = out.setdefault(r.population, {"fits": 0, "draws": 0, "releases": 0, "rows": 0, "last": r.at})
@@ -160,6 +178,6 @@ def summed(records: Sequence[Record]) -> dict[str, dict]:
         own = [r for r in records if r.population == name]
         beyond, budget = sum(r.delta for r in own), declared(own)
         delta = budget[1] if budget and budget[1] > beyond else BEYOND * beyond or DELTA
-        epsilon = spent(own, delta)
-        of |= {"epsilon": epsilon, "delta": None if epsilon is None else delta, "budget": budget and budget[0]}
+        epsilon = spent(own, delta) if delta < 1 else None
+        of |= {"epsilon": epsilon, "delta": None if epsilon is None else delta, "budget": budget}
     return out

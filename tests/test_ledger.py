@@ -25,7 +25,7 @@ from privacy.ledger import Ledger, Record
 ledger, name = Ledger(Path(sys.argv[1])), sys.argv[2]
 for i in range(int(sys.argv[3]), int(sys.argv[4])):
     one = Record("ward", "fit", f"{{name}}-{{i}}", "now", 1, private=True, rho=0.001)
-    ledger.enter(one, lambda all: "over the budget" if len(all) > int(sys.argv[5]) else None)
+    ledger.enter(one, allowed=lambda all: "over the budget" if len(all) > int(sys.argv[5]) else None)
     print(i, flush=True)
 """
 
@@ -53,10 +53,20 @@ def test_a_budget_is_written_whenever_another_one_held(tmp_path):
     other = replace(budget, budget=(10.0, 1e-6))
     assert [ledger.enter(r) for r in (budget, replace(budget, name="b"), other, other, budget, ONE, budget)] == [True, False, True, False, True, True, False]
     assert declared(ledger.records("ward")) == (5.0, 1e-6)
-    assert summed(ledger.records())["ward"] == {"fits": 1, "draws": 0, "releases": 0, "rows": 0, "last": ONE.at, "epsilon": None, "delta": None, "budget": 5.0}
+    assert summed(ledger.records())["ward"] == {
+        "fits": 1,
+        "draws": 0,
+        "releases": 0,
+        "rows": 0,
+        "last": ONE.at,
+        "epsilon": None,
+        "delta": None,
+        "budget": (5.0, 1e-6),
+    }
     private = replace(ONE, private=True, rho=0.02, delta=1e-8)
     assert summed([private, budget])["ward"]["epsilon"] == spent([private], 1e-6)
     assert summed([replace(private, delta=1e-5), budget])["ward"]["delta"] == 1e-4  # more than the budget's is spent beyond the curves
+    assert summed([replace(private, delta=0.2)])["ward"] | {"epsilon": None, "delta": None} == summed([replace(private, delta=0.2)])["ward"]
 
 
 def test_nothing_is_written_of_what_is_not_allowed(tmp_path):
@@ -64,37 +74,54 @@ def test_nothing_is_written_of_what_is_not_allowed(tmp_path):
     ledger.enter(ONE)
     before = ledger.path.read_bytes()
     with pytest.raises(DataError, match=r"ledger\.jsonl: two are too many"):
-        ledger.enter(replace(ONE, name="a2"), lambda all: "two are too many" if len(all) == 2 else None)
+        ledger.enter(replace(ONE, name="a2"), allowed=lambda all: "two are too many" if len(all) == 2 else None)
     assert ledger.path.read_bytes() == before
-    assert not ledger.enter(ONE, lambda all: "never asked of what is there already")
-    ledger.enter(replace(ONE, population="clinic"), lambda all: "others" if len(all) > 1 else None)  # each population by itself
+    assert not ledger.enter(ONE, allowed=lambda all: "never asked of what is there already")
+    ledger.enter(replace(ONE, population="clinic"), allowed=lambda all: "others" if len(all) > 1 else None)  # each population by itself
 
 
 def test_a_line_that_a_kill_cut_off_was_never_there(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl")
     ledger.enter(ONE)
     whole = ledger.path.read_bytes()
-    for cut in range(1, len(whole)):
+    for cut in range(1, len(whole) - 1):
         ledger.path.write_bytes(whole + whole.replace(b"a1", b"a2")[:cut])
         assert ledger.records() == [ONE]
         assert ledger.enter(replace(ONE, name="a3"))
         assert [r.name for r in ledger.records()] == ["a1", "a3"]
+    ledger.path.write_bytes((whole + whole.replace(b"a1", b"a2"))[:-1])  # all of it is there but for its end: an editor's, say
+    assert [r.name for r in ledger.records()] == ["a1", "a2"]
+    assert not ledger.enter(replace(ONE, name="a2")) and ledger.enter(replace(ONE, name="a3"))
+    assert [r.name for r in Ledger(ledger.path).records()] == ["a1", "a2", "a3"] and ledger.path.read_bytes().count(b"\n") == 3
+
+
+def test_what_comes_before_a_refused_record_is_written(tmp_path):
+    ledger, other = Ledger(tmp_path / "ledger.jsonl"), replace(ONE, name="a2")
+    with pytest.raises(DataError, match="two are too many"):
+        ledger.enter(ONE, other, replace(ONE, name="a3"), allowed=lambda all: "two are too many" if len(all) == 2 else None)
+    assert ledger.records() == [ONE]
+    assert ledger.enter(ONE, other) and ledger.records() == [ONE, other]
 
 
 IMPOSSIBLE = [
     {"rho": -5}, {"rho": "much"}, {"delta": -1}, {"delta": 1}, {"rows": "x"}, {"rows": None}, {"steps": [[1.0, 0.1, -3]]}, {"steps": [[0, 0.1, 3]]},
+    {"rho": 10**400}, {"rho": 1e308}, {"steps": [[1e-300, 0.1, 3]]}, {"steps": [[1e300, 0.1, 3]]}, {"steps": [[1.0, 0.1, 10**400]]}, {"budget": [10**400, 0.1]},
     {"rho": True}, {"rows": False}, {"budget": [0, 0]}, {"budget": [3, 1]}, {"kind": "budget"},
     {"budget": [-1, 0.1]}, {"budget": [3]}, {"private": "yes"}, {"kind": "gift"}, {"name": 3}, {"rho": float("nan")}, {"rho": float("inf")},
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "line", ["{}", "no JSON", "[]", json.dumps({"population": "ward", "steps": []}), '{"steps": 3}', *(json.dumps(asdict(ONE) | wrong) for wrong in IMPOSSIBLE)]
-)
+LINES = [
+    "{}", "no JSON", "", "[]", "[" * 100_000, "\udcff", "3" * 5000, json.dumps({"population": "ward", "steps": []}), '{"steps": 3}',
+    *(json.dumps(asdict(ONE) | wrong) for wrong in IMPOSSIBLE),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: ascii(line[:200]))
 def test_a_damaged_ledger_stops_every_release(tmp_path, line):
     ledger = Ledger(tmp_path / "ledger.jsonl")
     ledger.enter(ONE)
-    ledger.path.write_text(ledger.path.read_text() + line + "\n")
+    ledger.path.write_bytes(ledger.path.read_bytes() + line.encode(errors="surrogateescape") + b"\n")
     for use in (ledger.records, lambda: ledger.enter(replace(ONE, name="a2"))):
         with pytest.raises(DataError, match=r"ledger\.jsonl, line 2: no record as this program writes them"):
             use()

@@ -8,9 +8,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 from projects import GATES, fits, lay, patients, run, spawn
 from projects import PRIVATE as ENTRY
 
+from generators.synthesizer import Synthesizer
 from pipelines.cli import main
 from pipelines.spending import refusal
 from privacy.ledger import Ledger, Record, summed
@@ -79,14 +81,77 @@ def test_a_model_that_is_there_is_told_of_once(project):
     assert json.loads((published / "manifest.json").read_text())["parts"] == parts
 
 
+def test_a_model_that_was_saved_is_taken_up_and_a_part_of_one_is_spent(project):
+    config = lay(project, ENTRY)
+    first = run(config)[1]
+    folder = project / first["run"]
+    charge = json.loads((folder / "model" / "fit.json").read_text())["charge"]["name"]
+
+    def killed(*without: str) -> None:
+        """As if it had been, before the model was in its place."""
+        for name in ("ledger.jsonl",):
+            (project / "runs" / name).unlink()
+        (folder / "model").rename(folder / ".model")
+        for name in without:
+            (folder / ".model" / name).unlink()
+        (folder / ".spending").write_text(charge)
+        shutil.rmtree(folder.parent / ".steps")
+        (folder / "facts.json").unlink()
+        shutil.rmtree(project / "published")
+
+    killed()
+    code, said = run(config)
+    assert (code, said["version"], said["rows"], [r.name for r in fits(project)]) == (0, first["version"], first["rows"], [f"ward {charge}"])
+    killed("fit.json")
+    assert run(config)[0] == 0 and charge not in fits(project)[0].name and not (folder / ".spending").exists() and not (folder / ".model").exists()
+
+
+def test_another_models_rows_are_drawn_and_judged_anew(project):
+    """Where the ledger was lost, and the model too, nothing that comes from another model is taken up."""
+    config = lay(project, ENTRY)
+    folder = project / run(config)[1]["run"]
+    old = json.loads((folder / "scores.json").read_text())["scores"]
+    (project / "runs" / "ledger.jsonl").unlink()
+    (folder / "model" / "weights.safetensors").write_bytes(b"")
+    shutil.rmtree(project / "published")
+    code, said = run(config)
+    assert code == 0 and said["rows"] == Synthesizer.load(folder / "model").rows == sum(pq.read_metadata(p).num_rows for p in folder.glob("data/*"))
+    assert json.loads((folder / "scores.json").read_text())["scores"] != old
+    (folder / "facts.json").unlink(), (folder / "sample.json").unlink()
+    assert run(config)[1]["rows"] == said["rows"] and summary(project) == {"ward": (1, 1, 1)}
+
+
+def test_what_others_refused_meanwhile_is_not_kept(project, monkeypatch, capsys):
+    """Without privacy, learned while others declared a budget for the same people."""
+    config = lay(project, ENTRY.replace("delta: 1.0e-5}", BUDGET) + PLAIN)
+    fitted = Synthesizer.fit
+
+    def fit(self, *arguments, mechanism=None, **more):
+        found = fitted(self, *arguments, mechanism=mechanism, **more)
+        if mechanism is None:
+            Ledger(project / "runs" / "ledger.jsonl").enter(Record("ward", "budget", "other", "now", 0, budget=(6.0, 1e-4)))
+        return found
+
+    monkeypatch.setattr(Synthesizer, "fit", fit)
+    assert run(config, name="plain")[0] == 2
+    assert "beside which a model without differential privacy (plain" in capsys.readouterr().err
+    assert not list((project / "runs" / "plain").glob("*/model")) and not list((project / "runs" / "plain").glob("*/.model"))
+    assert fits(project) == []
+
+
 def test_who_interrupts_a_fit_has_spent_it(project):
     """He may have seen something that made him."""
-    config = lay(project, ENTRY.replace("rounds: 4", "rounds: 200, cells: 20000"))
+    config = lay(project, ENTRY.replace("marginals: {rounds: 4}", "autoregressive: {passes: 400}"))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # of a process in the background it would be ignored, and by those that it starts
+    told, logs = 0, ""
     for n in (1, 2):
-        process, until = spawn(config), time.monotonic() + 120
-        while len(fits(project)) < n and process.poll() is None and time.monotonic() < until:
+        process, until = spawn(config), time.monotonic() + 300
+        while time.monotonic() < until and process.poll() is None:
+            logs = "".join(log.read_text() for log in (project / "runs" / "ward").glob("*/log.txt"))
+            if logs.count(": step ") > told:
+                break
             time.sleep(0.02)
-        time.sleep(1.5)
+        told = logs.count(": step ")
         os.killpg(process.pid, signal.SIGINT) if os.getpgid(process.pid) == process.pid else process.send_signal(signal.SIGINT)
         process.wait()
         assert process.returncode != 0 and len(fits(project)) == n and not list((project / "runs" / "ward").glob("*/model"))
@@ -100,10 +165,16 @@ def test_what_is_drawn_from_a_model_of_an_unfinished_run_is_in_the_ledger(projec
     draw = lambda out: main(["sample", str(folder / "model"), "--rows", "50", "--out", str(project / out)])  # noqa: E731
     assert draw("one") == draw("two") == 0  # the same rows, twice
     assert summary(project) == {"ward": (1, 2, 1)}
+    (project / "runs" / "ledger.jsonl").unlink()
+    assert draw("again") == 0 and summary(project) == {"ward": (1, 1, 0)}  # of a model whose fit it forgot
+    shutil.copytree(folder / "model", project / "taken")
+    assert main(["sample", str(project / "taken"), "--rows", "50", "--out", str(project / "elsewhere")]) == 0 and summary(project) == {"ward": (1, 1, 0)}
     facts = folder / "model" / "fit.json"
     facts.write_text(facts.read_text().replace('"files": "', '"files": "0'))
     assert draw("three") == 2 and "not as it was when it was fitted" in capsys.readouterr().err
     assert not (project / "three").exists() and not list(project.glob(".three*"))
+    (folder / "source.json").write_text("{}")
+    assert draw("three") == 2 and "run ward again" in capsys.readouterr().err
 
 
 def test_a_budget_refuses_the_run_that_would_go_over(project, capsys):
@@ -128,6 +199,8 @@ def test_what_adds_up_and_what_does_not():
     assert "would have spent" in refusal([one, *(replace(free, name=str(i)) for i in range(40))])  # the last one that was declared holds
     assert refusal([replace(one, budget=(1e3, 1e-5)) for i in range(40)]) is None
     budget = Record("ward", "budget", "a", "now", 0, budget=(0.1, 1e-5))
+    assert "delta 1e-07 of 1e-09 on values" in refusal([replace(budget, budget=(5.0, 1e-9)), free])
+    assert refusal([replace(budget, budget=(5.0, 1e-9)), free, replace(free, kind="draw")]) is None
     assert refusal([free, budget]) is None and "would have spent" in refusal([free, budget, replace(free, name="b")])
     assert "without differential privacy (a)" in refusal([plain, budget])
     assert all("without differential privacy (a)" in refusal(both) for both in ([plain, one], [one, plain]))
