@@ -114,7 +114,10 @@ def _run(asked: argparse.Namespace) -> int:
     progress.to_stderr()
     server.settle(asked.config.parent)
     from pipelines.config import load_entry
+    from pipelines.house import clean
 
+    if not asked.dry_run:
+        clean(asked.config.absolute().parent)  # whatever becomes of this one
     entry = load_entry(asked.config, asked.name, asked.overrides)
     if asked.dry_run:
         from pipelines.plan import plan

@@ -42,7 +42,8 @@ def compare(config: Path, name: str, families: Sequence[str], overrides: Sequenc
 
     Raises DataError for what is wrong with the entry, before anything is fitted.
     """
-    known = families_for(load_entry(config, name, overrides).source)
+    entry = load_entry(config, name, overrides)
+    known = families_for(entry.source, promised=entry.promise is not None)
     families = list(known) if list(families) == ["all"] else [family.strip() for family in families]
     for family in families:
         choice(family, "--generators", known, listed=f"all, or some of {', '.join(known)}")

@@ -150,11 +150,12 @@ def _generator(raw: Any, where: str) -> tuple[str, dict]:
     return family, mapping(given or {}, f"{where}.{family}")
 
 
-def families_for(source: Source) -> tuple[str, ...]:
-    """The names of those that generate what the source holds."""
-    from generators.building import BUILT
+def families_for(source: Source, promised: bool = False) -> tuple[str, ...]:
+    """The names of those that generate what the source holds; promised: and learn it under differential privacy."""
+    from generators.building import BUILT, private
 
-    return tuple(BUILT[type(_nothing(source))][1])
+    kind = type(_nothing(source))
+    return tuple(private(kind) if promised else BUILT[kind][1])
 
 
 def _default(kind: type, promised: bool) -> str:

@@ -67,15 +67,16 @@ class Run:
         models = [self.model, beside, *sorted(self.home.glob("*/model"))]
         return next((m for m in models if fit_of(m, key)), None)
 
-    def clean(self) -> None:
-        """Removes real rows that this run left behind, or any that was killed: of this pipeline, whose lock is held, and of all that nobody runs."""
-        for folder in self.home.parent.iterdir():
-            if folder == self.home:
+
+def clean(root: Path, held: Path | None = None) -> None:
+    """Removes real rows that killed runs left behind: of all pipelines that nobody runs, and of that whose lock is held, by its home."""
+    for folder in (root / RUNS).iterdir() if (root / RUNS).is_dir() else ():
+        if folder == held:
+            _without_rows(folder)
+        elif (folder / LOCK).is_file():
+            with open(folder / LOCK, "w") as lock, contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _without_rows(folder)
-            elif (folder / LOCK).is_file():
-                with open(folder / LOCK, "w") as lock, contextlib.suppress(BlockingIOError):
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    _without_rows(folder)
 
 
 def _without_rows(home: Path) -> None:
@@ -114,7 +115,7 @@ def version_of(entry: Entry, fingerprint: str) -> str:
     drawn = [r.name.split() for r in ledger(entry.root).records() if r.kind == DRAW] if entry.promise else []
     while True:
         run = Run(entry, digest(*parts, *[str(again)] * bool(again))[:12])
-        charges = {name[2] for name in drawn if name[:2] == [entry.name, run.version]}
+        charges = {" ".join(name[2:3]) for name in drawn if name[:2] == [entry.name, run.version]}
         if not charges or ((fit := fit_of(run.model, key_of(entry, fingerprint))) and charges == {fit["charge"]["name"]}):
             return run.version
         again += 1

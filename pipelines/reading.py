@@ -97,10 +97,11 @@ def fingerprint(location: str, root: Path = Path()) -> str:
     return total.hexdigest()
 
 
-def read(location: str, root: Path = Path(), numeric: Collection[str] = ()) -> pa.Table:
-    """All parts as one table. Columns named in `numeric` are read as numbers even where they have leading zeros."""
+def read(location: str, root: Path = Path(), numeric: Collection[str] = (), letters: Collection[str] = ()) -> pa.Table:
+    """All parts as one table. Columns named in `numeric` are read as numbers even where they have leading zeros, those in `letters`, of text files, as text."""
     files = parts(location, root)
     as_text = {name for fs, path in files if not _parquet(path) for name in _padded(fs, path)} - set(numeric)
+    as_text |= set() if any(_parquet(path) for _, path in files) else set(letters)
     tables = []
     for fs, path in files:
         with problems(path):

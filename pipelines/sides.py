@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,13 +27,16 @@ def split(table: Table, holdout: float, seed: int) -> tuple[Table, Table]:
     return table.take(~mask), table.take(mask)
 
 
-def split_by_content(table: Table, holdout: float, seed: int, values: pa.Table | None = None, cells: pa.Table | None = None) -> tuple[Table, Table]:
+def split_by_content(table: Table, holdout: float, seed: int, cells: pa.Table | None = None) -> tuple[Table, Table]:
     """The same, but on which side a subject stands depends on nobody else: one more, or one less, moves no other.
 
-    That is the hash of the seed and the subject's name, or of the row where there is none, and how many equal rows came before. values, cells: of a
-    text file what was read, and what stands there, letter by letter; types, which follow from all values of a column, do not count then."""
-    names = _names(table, values, cells)
-    rows = _written(table.values if cells is None else cells.select(table.schema.arrow.names)) if None in names else names
+    That is the hash of the seed and the subject's name, or of the row where there is none, and how many equal rows came before. cells: of a
+    text file, what stands there, letter by letter; types, which follow from all values of a column, do not count then."""
+    names: list[str | None] = [None] * len(table)
+    if subject := table.schema.subject:
+        column = table.column(subject)
+        names = [name if known else None for name, known in zip(_written(pa.table([column], ["name"])), column.is_valid().to_pylist(), strict=True)]
+    rows = _written((table.values if cells is None else cells).select(sorted(table.schema.arrow.names))) if None in names else names
     before, drawn, key = Counter(), np.empty(len(table)), str(seed).encode()
     for i, (name, row) in enumerate(zip(names, rows, strict=True)):
         text = f"0 {name}" if name is not None else f"{before[row]} {row}"
@@ -45,22 +47,6 @@ def split_by_content(table: Table, holdout: float, seed: int, values: pa.Table |
     if min(sides) < FEWEST_HELD_OUT:
         raise DataError(f"holdout: {holdout} of {sum(sides)} subjects is {sides[0]}, expected at least {FEWEST_HELD_OUT} on each side")
     return table.take(~held), table.take(held)
-
-
-def _names(table: Table, values: pa.Table | None, cells: pa.Table | None) -> list[str | None]:
-    """Of each row the name of its subject, None where it has none. Who is written in several ways has the first of them in order."""
-    subject = table.schema.subject
-    if subject is None:
-        return [None] * len(table)
-    known = table.column(subject).is_valid().to_pylist()
-    if cells is None:
-        found = _written(pa.table([table.column(subject)], ["name"]))
-    else:
-        written: dict[Any, str] = {}
-        for who, cell in zip(values.column(subject).to_pylist(), cells.column(subject).to_pylist(), strict=True):
-            written[who] = min(cell, written.get(who, cell))
-        found = [written.get(who) for who in table.column(subject).to_pylist()]
-    return [name if here else None for name, here in zip(found, known, strict=True)]
 
 
 def _written(values: pa.Table) -> list[str]:

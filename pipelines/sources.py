@@ -20,9 +20,9 @@ EXACT = 2.0**53  # up to which fractions tell whole numbers apart
 MOST = 1e150  # of a number, so that its square is one too
 
 
-def load(source: Source, *, root: Path = Path()) -> Table:
-    """Read a source whole, find the kind of each of its columns, and refuse what cannot be learned from."""
-    return _of_images(source, root) if source.kind == "images" else of_values(read(source, root=root), source)
+def load(source: Source, *, root: Path = Path(), letters: bool = False) -> Table:
+    """Read a source whole, find the kind of each of its columns, and refuse what cannot be learned from. letters: as `read`."""
+    return _of_images(source, root) if source.kind == "images" else of_values(read(source, root=root, letters=letters), source)
 
 
 def _of_images(source: Source, root: Path) -> Table:
@@ -90,12 +90,13 @@ def of_values(values: pa.Table, source: Source) -> Table:
     return table
 
 
-def read(source: Source, *, root: Path = Path()) -> pa.Table:
-    """The values of a source as they are, before any kind is known."""
+def read(source: Source, *, root: Path = Path(), letters: bool = False) -> pa.Table:
+    """The values of a source as they are, before any kind is known. letters: of a text file who is who goes by the letters of the subject column, which
+    one more value could make numbers of, or not, so that two become one."""
     if source.kind == "dataset":
         return reading.dataset(source.location)
     numeric = [name for name, options in source.columns.items() if options.get("kind") == "numeric"]
-    return reading.read(source.location, root, numeric)
+    return reading.read(source.location, root, numeric, {source.role("subject")} - {None} if letters else ())
 
 
 def _like(table: Table, holdout: Table, label: str) -> Table:
@@ -112,15 +113,12 @@ def _like(table: Table, holdout: Table, label: str) -> Table:
 
 def load_split(entry: Entry) -> tuple[Table, Table]:
     """(train, holdout) of an entry, after what its `sample:` and `contract:` ask was checked against the columns."""
-    source, window = entry.source, entry.source.window
-    if entry.promise is not None and not isinstance(entry.holdout, Source):
-        values = None if source.kind == "images" else read(source, root=entry.root)
-        table = load(source, root=entry.root) if values is None else of_values(values, source)
-        asked.check(entry, table)
-        cells = None if source.kind in ("images", "dataset") else reading.words(source.location, entry.root)
-        return split_by_content(table, entry.holdout, entry.seed, values, cells)
-    table = load(source, root=entry.root)
+    source, window, promised = entry.source, entry.source.window, entry.promise is not None
+    table = load(source, root=entry.root, letters=promised)
     asked.check(entry, table)
+    if promised and not isinstance(entry.holdout, Source):
+        cells = None if source.kind in ("images", "dataset") else reading.words(source.location, entry.root)
+        return split_by_content(table, entry.holdout, entry.seed, cells)
     if not isinstance(entry.holdout, Source):
         parts = series.by_calendar(table, entry.holdout, window, entry.source.stride or window) if window else split(table, entry.holdout, entry.seed)
         if window and min(int(part.subjects.max(initial=-1)) + 1 for part in parts) < FEWEST_HELD_OUT:
@@ -129,10 +127,15 @@ def load_split(entry: Entry) -> tuple[Table, Table]:
     label = f"holdout: {entry.holdout.location}"
     if table.schema.image:
         return table, _held_images(table, entry, label)
-    values = read(entry.holdout, root=entry.root)
+    named = table.schema.subject
+    letters = promised and named is not None and pa.types.is_string(table.column(named).type)
+    values = read(replace(entry.holdout, subject=named), root=entry.root, letters=letters)
     for column in table.schema.arrow:
         if column.name not in values.column_names:
             raise DataError(f"{label}: no column {column.name!r}, expected those of the source")
+        at = values.column_names.index(column.name)
+        if letters and column.name == named and pa.types.is_integer(values.schema.types[at]):
+            values = values.set_column(at, column.name, values.column(at).cast(pa.string()))
         values = reading.fit(values, column, label)
     values = values.select(table.schema.arrow.names)
     if entry.source.window:

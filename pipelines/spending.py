@@ -8,6 +8,7 @@ What a model spent stands beside it, and is entered wherever it is used: for ano
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -18,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from generators.data import DataError
-from pipelines.house import FACTS, RUNS, Run, fit_of, ledger, named, replace
+from pipelines.house import FACTS, LEDGER, RUNS, Run, fit_of, named, replace
 from pipelines.promise import Budget
 from pipelines.publish import now
-from privacy.ledger import BUDGET, DRAW, FIT, RELEASE, Record, declared, spent
+from privacy.ledger import BUDGET, DRAW, FIT, RELEASE, Ledger, Record, declared, spent
 from privacy.mechanism import Private
 
 OPEN = ".spending"  # in the run's folder, while a model is fitted
@@ -75,19 +76,31 @@ def entered(run: Run, model: Path) -> None:
 def drawn(model: Path, rows: int, request: str) -> None:
     """Outside a run, from the model of one: the draw is in the ledger, and the fit too. Raises DataError for a model that cannot be told from others,
     or where the population does not allow it. Of a model that was taken elsewhere no ledger knows."""
-    folder = model.resolve().parent
-    source, (name, version) = folder / "source.json", (folder.parent.name, folder.name)
-    if len(folder.parts) < 4 or folder.parents[1].name != RUNS or not source.is_file():
+    for folder in (Path(os.path.abspath(model)).parent, model.resolve().parent):  # runs/ may be a link to another disk
+        house = folder.parent.parent
+        if house.name == RUNS or (house / LEDGER).is_file():
+            break
+    else:
         return
+    name, version = folder.parent.name, folder.name
     try:
-        fit, of = fit_of(model), json.loads(source.read_text())
-        records = (
-            _fit(of["population"], name, {"rows": of["train"]} | fit["charge"]),
-            Record(of["population"], DRAW, f"{named(name, version, fit)} {request}", now(), rows),
-        )
+        fit, of = fit_of(model), json.loads((folder / "source.json").read_text())
+        record = Record(of["population"], DRAW, f"{named(name, version, fit)} {request}", now(), rows)
     except (OSError, ValueError, LookupError, TypeError):
         raise DataError(f"{model}: not as it was when it was fitted, expected a whole model; run {name} again") from None
-    ledger(folder.parents[2]).enter(*records, allowed=refusal)
+    _book(house).enter(_fit(of["population"], name, {"rows": of["train"]} | fit["charge"]), record, allowed=refusal)
+
+
+def _book(house: Path) -> Ledger:
+    """The ledger of this runs/; one that is new, or was lost, knows all models that lie beside it."""
+    book, fits = Ledger(house / LEDGER), []
+    if not book.path.exists():
+        for model in sorted(house.glob("*/*/model")):
+            with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # of no run, or damaged: nothing comes from it any more
+                fit, of = fit_of(model), json.loads((model.parent / "source.json").read_text())
+                fits.append(_fit(of["population"], model.parent.parent.name, {"rows": of["train"]} | fit["charge"]))
+        book.enter(*fits)
+    return book
 
 
 def close(run: Run) -> None:
@@ -106,12 +119,12 @@ def _enter(run: Run, charge: dict[str, Any]) -> None:
     """A budget holds from the run on that declares it, whether that learns anything or not, and for that run whatever another declares meanwhile."""
     entry = run.entry
     budget = [Record(entry.people, BUDGET, entry.name, now(), 0, budget=(entry.budget.epsilon, entry.budget.delta))] if entry.budget else []
-    ledger(entry.root).enter(*budget, _fit(entry.people, entry.name, charge), allowed=refusal)
+    _book(entry.root / RUNS).enter(*budget, _fit(entry.people, entry.name, charge), allowed=refusal)
 
 
 def _refuse(run: Run, charge: dict[str, Any]) -> None:
     """Raises DataError where this would not be entered."""
-    book, record = ledger(run.entry.root), _fit(run.entry.people, run.entry.name, charge)
+    book, record = _book(run.entry.root / RUNS), _fit(run.entry.people, run.entry.name, charge)
     if why := refusal([*book.records(record.population), record]):
         raise DataError(f"{book.path}: {why}")
 

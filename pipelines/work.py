@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import time
 from collections.abc import Callable
@@ -12,11 +13,12 @@ from typing import Any
 from generators.data import DataError
 from pipelines import gates, publish, report, spending, steps
 from pipelines.config import Entry
-from pipelines.house import Run, fit_of, hash_of, ledger, named, replace
+from pipelines.house import Run, clean, fit_of, home, ledger, named, replace
 from pipelines.progress import log, to_file
 from privacy.ledger import DRAW, RELEASE, Record
 from validation.score import Score
 
+LEFT = ("data", "model", "report.html")
 RETRIES = 2  # of reading and of writing, seconds apart
 
 
@@ -67,14 +69,14 @@ def where(problem: BaseException) -> str:
 def carry_out(entry: Entry, steps_of: Callable[[Run], Plain] = Plain, publishing: bool = True) -> tuple[Run, dict]:
     """Does all that an entry says; returns the run and all that is known of it. publishing: where the verdict is PASS."""
     start = time.monotonic()
+    clean(entry.root, home(entry))
     run = steps.preflight(entry)
     publish.writable(entry)
-    run.clean()
     with to_file(run.folder / "log.txt"):
         try:
             facts = _facts(run, steps_of(run), start, publishing)
         finally:
-            run.clean()
+            clean(entry.root, run.home)
         log.info("%s: %s", entry.name, facts["verdict"]["verdict"])
         for reason in facts["verdict"]["reasons"]:
             log.info("  %s", reason)
@@ -84,7 +86,7 @@ def carry_out(entry: Entry, steps_of: Callable[[Run], Plain] = Plain, publishing
 
 def _facts(run: Run, tasks: Plain, start: float, publishing: bool) -> dict:
     """Does the work. Everything that is known of the run afterwards, as the report shows it."""
-    before = run.read("facts.json") if (run.folder / "facts.json").is_file() and _whole(run) else None
+    before = _whole(run)
     if before is not None:
         facts = dict(before)
         log.info("%s: nothing has changed since %s; nothing to do", run.entry.name, facts["created"])
@@ -109,7 +111,7 @@ def _facts(run: Run, tasks: Plain, start: float, publishing: bool) -> dict:
         facts |= seconds
         run.write("scores.json", {"scores": facts["scores"], "verdict": facts["verdict"]})
         replace(run.folder / "report.html", report.render(facts))
-        run.write("facts.json", facts | {"model": hash_of(run.model), "data": hash_of(run.folder / "data")})
+        run.write("facts.json", facts | {"left": steps.left(run, *LEFT)})
     return facts | seconds
 
 
@@ -119,12 +121,13 @@ def _enter(run: Run, kind: str, rows: int) -> None:
     ledger(run.entry.root).enter(Record(run.entry.people, kind, name, publish.now(), rows))
 
 
-def _whole(run: Run) -> bool:
-    """Whether a finished run still has its model, its rows and its report."""
-    facts = run.read("facts.json")
-    return (run.folder / "report.html").is_file() and all(
-        (run.folder / name).is_dir() and hash_of(run.folder / name) == facts.get(name) for name in ("model", "data")
-    )
+def _whole(run: Run) -> dict | None:
+    """What is known of a finished run that still has all that it left."""
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        facts = run.read("facts.json")
+        if tuple(facts["left"]) == LEFT and facts["left"] == steps.left(run, *LEFT):
+            return facts
+    return None
 
 
 def _judged(run: Run) -> dict:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,14 @@ class Steps(NamedTuple):
     count: int
 
 
+@lru_cache(maxsize=4096)
+def _of_one(noise: float, rate: float) -> np.ndarray:
+    """The curve of one step, at ORDERS."""
+    from opacus.accountants.analysis import rdp
+
+    return np.array(rdp.compute_rdp(q=rate, noise_multiplier=noise, steps=1, orders=ORDERS))
+
+
 def epsilon_of(delta: float, rho: float = 0.0, steps: Sequence[Steps] = ()) -> float:
     """What (epsilon, delta) rho and such steps on the same people spend together. Raises DataError for a delta outside (0, 1)."""
     from opacus.accountants.analysis import rdp
@@ -41,8 +50,8 @@ def epsilon_of(delta: float, rho: float = 0.0, steps: Sequence[Steps] = ()) -> f
     if rho == 0 and not steps:
         return 0.0
     curve = np.array(ORDERS) * rho
-    for s in steps:
-        curve = curve + np.array(rdp.compute_rdp(q=s.rate, noise_multiplier=s.noise, steps=s.count, orders=ORDERS))
+    for noise, rate in sorted({s[:2] for s in steps}):
+        curve = curve + _of_one(noise, rate) * sum(s.count for s in steps if s[:2] == (noise, rate))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the best order is the first or the last: what it says holds all the same
         told = np.isfinite(curve)  # of the largest orders too much for a floating-point number

@@ -84,6 +84,8 @@ class Ledger:
 
         allowed: told all records of that population, this one last, says why it may not be, or None. Raises DataError then: it and those after it
         are not written."""
+        if not records:
+            return False
         with self._alone() as file:
             raw = file.read()
             there, end = self._read(raw)

@@ -62,3 +62,10 @@ def test_bad_delta(delta):
 def test_bad_epsilon(epsilon):
     with pytest.raises(DataError, match=r"epsilon: found .*, expected a number above 0"):
         rho_of(epsilon, 1e-6)
+
+
+def test_steps_alike_add_up_at_once():
+    """Of a fit each night, for years, and what they are together."""
+    nights = [Steps(1.1, 0.01, 300)] * 2000 + [Steps(2.0, 0.02, 10)]
+    assert epsilon_of(1e-6, 0.1, nights) == pytest.approx(epsilon_of(1e-6, 0.1, [Steps(2.0, 0.02, 10), Steps(1.1, 0.01, 600_000)]))
+    assert epsilon_of(1e-6, 0.1, nights[:1]) < epsilon_of(1e-6, 0.1, nights[:2])

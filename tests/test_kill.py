@@ -9,7 +9,7 @@ import pytest
 from projects import ENTRY, lay, run, spawn, whole
 
 from pipelines.config import load_entry
-from pipelines.house import alone, home, open_run
+from pipelines.house import alone, clean, home, open_run
 
 
 def kill_and_go_on(folder, kills: int, seed: int) -> None:
@@ -81,8 +81,19 @@ def test_rows_that_a_killed_run_left_go_when_any_pipeline_starts_unless_it_runs_
         folder.mkdir()
         (home(e) / ".lock").touch()
     with alone(entry, None), alone(other["going"], None):
-        run.clean()
+        clean(run.entry.root, run.home)
     assert not left["gone"].exists() and left["going"].exists()
+
+
+def test_rows_that_a_killed_run_left_go_also_where_the_next_run_cannot_start(tmp_path, capsys):
+    config = lay(tmp_path)
+    entry = load_entry(config, "ward")
+    left = open_run(entry, "a" * 12).real
+    for broken in (lambda: (tmp_path / "patients.parquet").unlink(), lambda: config.write_text("ward: 3\n")):
+        left.mkdir(exist_ok=True)
+        (home(entry) / ".lock").touch()
+        broken()
+        assert run(config)[0] == 2 and not left.exists()
 
 
 def test_the_server_of_a_killed_run_ends_with_it(tmp_path):

@@ -12,7 +12,7 @@ from projects import fits, lay, patients, refused, run
 
 from generators.data import Column, DataError, Schema, Table
 from generators.synthesizer import Synthesizer
-from pipelines.config import load_entry
+from pipelines.config import Source, families_for, load_entry
 from pipelines.house import hidden
 from privacy.accounting import epsilon_of
 
@@ -78,6 +78,13 @@ def test_what_cannot_be_promised_is_refused_before_anything_is_learned(project, 
     said = refused(lay(project, ENTRY.replace(old, new)), "ward")
     assert all(word in said for word in words), said
     assert not (project / "runs").exists()
+
+
+def test_those_that_can_are_compared():
+    held = {kind: Source("table", "t.csv", time="t" if kind == "series" else None) for kind in ("table", "series")}
+    for source in held.values():
+        able = families_for(source, promised=True)
+        assert "marginals" in able and set(able) < set(families_for(source))
 
 
 def test_series_and_images_are_refused_or_learned_by_a_family_that_can():

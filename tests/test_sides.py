@@ -103,11 +103,35 @@ def test_nor_subjects_of_a_text_file(form, tmp_path):
     assert a ^ c | b ^ d == {-1} and min(len(a), len(b)) > 100
 
 
+@pytest.mark.parametrize("other", [" {}", "{}.0", "0x{:X}", "{}e0", "0000{}"])
+def test_nor_who_is_written_in_two_ways(other, tmp_path):
+    """Numbers would make one of them, and words two."""
+    rows = [{"x": str(i), "who": (other if i % 2 else "{}").format(i // 2 + 100)} for i in range(ROWS)]
+    parted = [written(tmp_path, some, "x: {kind: numeric}, who: {kind: id}", ", subject: who") for some in (rows, [*rows, {"x": "-1", "who": "A-1"}])]
+    (a, b), (c, d) = (map(set, sides) for sides in parted)
+    assert a ^ c | b ^ d == {-1}
+
+
 def test_subjects_that_fractions_cannot_tell_apart_are_refused(tmp_path):
-    rows = [{"who": f"{10**17 + i}", "x": str(i)} for i in range(ROWS)]
-    assert all(len(side) > 100 for side in written(tmp_path, rows, "who: {kind: id}, x: {kind: numeric}", ", subject: who"))
+    rows = [{"x": str(i), "who": f"{10**17 + i}"} for i in range(ROWS)] + [{"x": "-1", "who": "0.5"}]
+    assert all(len(side) > 100 for side in written(tmp_path, rows, "x: {kind: numeric}, who: {kind: id}", ", subject: who"))
+    (tmp_path / "flows.yaml").write_text("e:\n  source: {table: t.csv, subject: who}\n")
     with pytest.raises(DataError, match=r"t\.csv: subject: column 'who' reads as fractions, and holds longer numbers than these can tell apart"):
-        written(tmp_path, [*rows, {"who": "0.5", "x": "1"}], "who: {kind: id}, x: {kind: numeric}", ", subject: who")
+        load_split(load_entry(tmp_path / "flows.yaml", "e"))
+
+
+def test_held_out_people_are_read_as_the_others_are(tmp_path):
+    rows = [{"x": str(i), "who": str(i)} for i in range(2 * ROWS)]
+    for name, some in (("t", rows[:ROWS]), ("h", rows[ROWS:])):
+        (tmp_path / f"{name}.csv").write_text("\n".join([",".join(rows[0]), *(",".join(row.values()) for row in some)]))
+        pq.write_table(pa.csv.read_csv(tmp_path / f"{name}.csv"), tmp_path / f"{name}.parquet")
+    for one, other in (("t.csv", "h.csv"), ("t.csv", "h.parquet"), ("t.parquet", "h.csv"), ("t.parquet", "h.parquet")):
+        kinds = "columns: {who: {kind: id}, x: {kind: numeric}}, subject: who"
+        (tmp_path / "flows.yaml").write_text(
+            f"e:\n  source: {{table: {one}, {kinds}}}\n  holdout: {{table: {other}}}\n  privacy: {{epsilon: 1, delta: 1.0e-6}}\n"
+        )
+        train, holdout = load_split(load_entry(tmp_path / "flows.yaml", "e"))
+        assert (len(train), len(holdout)) == (ROWS, ROWS) and train.schema == holdout.schema
 
 
 def test_who_has_no_name_stands_where_his_row_says():

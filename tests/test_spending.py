@@ -117,8 +117,10 @@ def test_another_models_rows_are_drawn_and_judged_anew(project):
     code, said = run(config)
     assert code == 0 and said["rows"] == Synthesizer.load(folder / "model").rows == sum(pq.read_metadata(p).num_rows for p in folder.glob("data/*"))
     assert json.loads((folder / "scores.json").read_text())["scores"] != old
-    (folder / "facts.json").unlink(), (folder / "sample.json").unlink()
+    (folder / "facts.json").write_text("{"), (folder / "sample.json").unlink()
     assert run(config)[1]["rows"] == said["rows"] and summary(project) == {"ward": (1, 1, 1)}
+    (folder / "report.html").write_text("")
+    assert run(config)[0] == 0 and "</html>" in (folder / "report.html").read_text()
 
 
 def test_what_others_refused_meanwhile_is_not_kept(project, monkeypatch, capsys):
@@ -167,8 +169,13 @@ def test_what_is_drawn_from_a_model_of_an_unfinished_run_is_in_the_ledger(projec
     assert summary(project) == {"ward": (1, 2, 1)}
     (project / "runs" / "ledger.jsonl").unlink()
     assert draw("again") == 0 and summary(project) == {"ward": (1, 1, 0)}  # of a model whose fit it forgot
+    (project / "disk").mkdir()
+    (project / "runs").rename(project / "disk" / "kept")
+    (project / "runs").symlink_to(project / "disk" / "kept")
+    for n, model in enumerate((folder, project / "disk" / "kept" / folder.parent.name / folder.name), 2):
+        assert main(["sample", str(model / "model"), "--rows", str(n), "--out", str(project / f"link{n}")]) == 0 and summary(project) == {"ward": (1, n, 0)}
     shutil.copytree(folder / "model", project / "taken")
-    assert main(["sample", str(project / "taken"), "--rows", "50", "--out", str(project / "elsewhere")]) == 0 and summary(project) == {"ward": (1, 1, 0)}
+    assert main(["sample", str(project / "taken"), "--rows", "50", "--out", str(project / "elsewhere")]) == 0 and summary(project) == {"ward": (1, 3, 0)}
     facts = folder / "model" / "fit.json"
     facts.write_text(facts.read_text().replace('"files": "', '"files": "0'))
     assert draw("three") == 2 and "not as it was when it was fitted" in capsys.readouterr().err
@@ -234,11 +241,11 @@ def test_a_model_is_entered_wherever_it_is_used(project):
     assert summary(project) == {"ward": (1, 1, 1), "clinic": (1, 1, 1)}
     assert {(r.rho, r.delta, r.name) for r in fits(project)} == {(spent.rho, spent.delta, spent.name)}
     book.unlink()
-    assert run(config)[0] == 0  # nothing is done, and it is in the ledger again
-    assert summary(project) == {"ward": (1, 1, 1)} and fits(project)[0].rho == spent.rho
+    assert run(config)[0] == 0  # nothing is done, and it is in the ledger again, and so are all models that are there
+    assert summary(project) == {"ward": (1, 1, 1), "clinic": (1, 0, 0)} and fits(project)[0].rho == spent.rho
     book.unlink()
     assert run(config, "--set", "sample={rows: 500}")[0] == 0  # another version, of the same model
-    assert summary(project) == {"ward": (1, 1, 1)} and fits(project)[0].rho == spent.rho
+    assert summary(project) == {"ward": (1, 1, 1), "clinic": (1, 0, 0)} and fits(project)[0].rho == spent.rho
 
 
 def test_a_model_without_privacy_is_refused_company(project, capsys):
