@@ -43,7 +43,11 @@ def render(facts: Mapping[str, Any]) -> str:
         c | {"made": MADE.get(c.get("kind")), "role": role(c.get("name"), source)} | PUBLISHED.get(c.get("kind"), {}) for c in source.get("columns") or []
     ]
     context = {"facts": facts, "checks": checks, "columns": columns, "verdict": word((facts.get("verdict") or {}).get("verdict"))}
-    context |= {"origin": place(source.get("location")), "where": (facts.get("sample") or {}).get("where") or {}, "conditioned": conditioned(facts)}
+    judged = conditioned(facts)
+    if judged and (facts.get("fit") or {}).get("promise"):  # in how many classes is a figure of people held out, whom epsilon does not cover
+        known = any(r.get("metric") == "fidelity.condition" for r in rows)
+        judged = "judged where enough of them are known" if known else "not judged: too few of them are known"
+    context |= {"origin": place(source.get("location")), "where": (facts.get("sample") or {}).get("where") or {}, "conditioned": judged}
     made = Environment(loader=FileSystemLoader(Path(__file__).parent), finalize=plain, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True)
     return made.get_template("card.md").render(context).strip() + "\n"
 

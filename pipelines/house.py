@@ -151,8 +151,8 @@ def open_run(entry: Entry, version: str) -> Run:
 
 def _closed(*folders: Path) -> None:
     for folder in folders:
-        if folder.exists() and not folder.is_dir():
-            raise DataError(f"{folder}: found a file, expected a folder: what runs leave inside is kept there")
+        if not folder.is_dir() and (folder.exists() or folder.is_symlink()):
+            raise DataError(f"{folder}: found a file, or a link to nothing, expected a folder: what runs leave inside is kept there")
         folder.mkdir(exist_ok=True, mode=0o700)
         if folder.stat().st_mode & 0o077:
             folder.chmod(0o700)

@@ -97,15 +97,21 @@ def fingerprint(location: str, root: Path = Path()) -> str:
     return total.hexdigest()
 
 
-def read(location: str, root: Path = Path(), numeric: Collection[str] = (), letters: Collection[str] = ()) -> pa.Table:
-    """All parts as one table. Columns named in `numeric` are read as numbers even where they have leading zeros, those in `letters`, of text files, as text."""
+def read(location: str, root: Path = Path(), numeric: Collection[str] = (), subject: str | None = None, letters: bool = False) -> pa.Table:
+    """All parts as one table. Columns named in `numeric` are read as numbers even where they have leading zeros.
+
+    subject: the column that says whose a row is: where it is text, each word of a text file is somebody's name, NA too. letters: of text files
+    it always is text."""
     files = parts(location, root)
     as_text = {name for fs, path in files if not _parquet(path) for name in _padded(fs, path)} - set(numeric)
-    as_text |= set() if any(_parquet(path) for _, path in files) else set(letters)
+    if letters and subject is not None and not any(_parquet(path) for _, path in files):
+        as_text.add(subject)
     tables = []
     for fs, path in files:
         with problems(path):
             tables.append(_read_parquet(fs, path) if _parquet(path) else _read_csv(fs, path, as_text))
+    if any(subject in t.column_names and pa.types.is_string(t.schema.field(subject).type) for t in tables):
+        tables = [t if _parquet(path) else _named(fs, path, t, subject) for (fs, path), t in zip(files, tables, strict=True)]
     first = tables[0].schema
     for (_, path), table in zip(files[1:], tables[1:], strict=True):
         odd = set(table.schema.names) ^ set(first.names)
@@ -237,11 +243,11 @@ def _dialect(fs: Any, path: str, threads: bool) -> dict:
     return {"read_options": pyarrow.csv.ReadOptions(block_size=BLOCK, use_threads=threads), "parse_options": parse}
 
 
-def _convert(as_text: Collection[str] = (), nulls: Collection[str] = NULLS) -> Any:
+def _convert(as_text: Collection[str] = (), nulls: Collection[str] = NULLS, only: Collection[str] = ()) -> Any:
     import pyarrow.csv
 
     types = {name: pa.string() for name in as_text}
-    return pyarrow.csv.ConvertOptions(null_values=nulls, strings_can_be_null=True, column_types=types)
+    return pyarrow.csv.ConvertOptions(null_values=nulls, strings_can_be_null=True, column_types=types, include_columns=only)
 
 
 def _padded(fs: Any, path: str) -> set[str]:
@@ -279,6 +285,15 @@ def _read_csv(fs: Any, path: str, as_text: Collection[str]) -> pa.Table:
             raise DataError(f"column {field.name!r}: not UTF-8 text, expected CSV in UTF-8; save it again in that encoding")
     _header(table)
     return table
+
+
+def _named(fs: Any, path: str, table: pa.Table, subject: str) -> pa.Table:
+    """The table of a text file, in which an empty cell alone is nobody's name."""
+    if subject not in table.column_names or not table.column(subject).null_count:
+        return table
+    with problems(path):
+        named = _parsed(fs, path, _convert({subject}, nulls=[""], only=[subject]))
+    return table.set_column(table.column_names.index(subject), subject, named.column(0))
 
 
 def _names(names: list[str]) -> None:

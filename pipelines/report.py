@@ -256,7 +256,7 @@ def candidates(fit: Mapping) -> dict:
 
 
 def conditioned(facts: Mapping) -> str:
-    """Whether rows that were asked for by a condition were judged, in words; empty where none was asked for."""
+    """Whether rows that were asked for by a condition were judged, in words, and in how many classes; empty where none was asked for."""
     sample, scores = facts.get("sample") or {}, facts.get("scores") or []
     asked = sample.get("where") or sample.get("balance")
     return condition.said(next((s.get("details") for s in scores if s.get("name") == "fidelity.condition"), None)) if asked else ""

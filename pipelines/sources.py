@@ -96,7 +96,7 @@ def read(source: Source, *, root: Path = Path(), letters: bool = False) -> pa.Ta
     if source.kind == "dataset":
         return reading.dataset(source.location)
     numeric = [name for name, options in source.columns.items() if options.get("kind") == "numeric"]
-    return reading.read(source.location, root, numeric, {source.role("subject")} - {None} if letters else ())
+    return reading.read(source.location, root, numeric, source.role("subject"), letters)
 
 
 def _like(table: Table, holdout: Table, label: str) -> Table:

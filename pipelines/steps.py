@@ -78,6 +78,8 @@ def ingest(run: Run) -> dict:
     write_table(train, run.real / "train.arrow")
     write_table(holdout, run.real / "holdout.arrow")
     log.info("%s: %d rows to learn from, %d held out, %d columns", run.entry.name, len(train), len(holdout), len(train.schema.columns))
+    if (named := train.schema.subject) and any(t.column(named).null_count for t in (train, holdout)):
+        log.warning("%s: some rows name nobody in %r: each counts as somebody else's; give them names, or leave them out", run.entry.name, named)
     return {"train": len(train), "holdout": len(holdout)}
 
 

@@ -78,6 +78,20 @@ def test_conditions_are_said():
     assert "levelled over died" in text
 
 
+@pytest.mark.parametrize("judged", [0, 2, 5])
+def test_in_how_many_classes_rows_were_judged_stays_inside_under_a_promise(judged):
+    """It is a figure of people held out."""
+    score = {"name": "fidelity.condition", "value": 0.9, "details": {"groups": 5, "judged": judged}}
+    row = {"metric": "fidelity.condition", "verdict": "PASS"}
+    found = {"scores": [score] if judged else [], "verdict": {"verdict": "PASS", "rows": [row] if judged else []}}
+    sample = {"sample": {"rows": 10, "where": {}, "balance": "ward"}}
+    said = ["not judged: fewer than 50", "judged in 2 of 5 classes", "is true: judged."][(0, 2, 5).index(judged)]
+    assert said in card.render(FACTS | sample | found)
+    promised = card.render(FACTS | sample | found | {"fit": {"family": "marginals", "promise": {"epsilon": 3, "delta": 1e-6}}})
+    assert ("is true: judged where enough" in promised, "is true: not judged: too few" in promised) == (judged > 0, judged == 0)
+    assert "classes; in the others" not in promised
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [

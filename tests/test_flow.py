@@ -6,14 +6,17 @@ import stat
 import threading
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from projects import ENTRY, lay, patients, run, spawn, whole
 
+from generators.data import DataError
 from pipelines import card
 from pipelines.config import load
 from pipelines.house import hash_of, open_run
+from pipelines.steps import ingest
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,27 @@ def test_a_folder_that_was_open_to_others_is_closed_to_them(project):
         path.chmod(0o755)
     open_run(entry, "v")
     assert {stat.S_IMODE(path.stat().st_mode) for path in (folder.parents[1], folder.parent, folder)} == {0o700}
+
+
+def test_nothing_runs_where_runs_is_a_file_or_a_link_to_nothing(project):
+    entry = load(lay(project))["ward"]
+    (project / "runs").symlink_to(project / "gone")
+    with pytest.raises(DataError, match=r"runs: found a file, or a link to nothing, expected a folder"):
+        open_run(entry, "v")
+    (project / "gone").mkdir()
+    open_run(entry, "v")
+    assert stat.S_IMODE((project / "gone").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("empty", [0, 1])
+def test_rows_that_name_nobody_are_spoken_of(empty, project, caplog):
+    names = pa.array([None if i < empty else f"p{i // 2}" for i in range(1200)])
+    pq.write_table(patients().append_column("who", names), project / "patients.parquet")
+    lines = "ward:\n  source: {table: patients.parquet, target: dead, subject: who}\n"
+    (project / "flows.yaml").write_text(lines)
+    with caplog.at_level("WARNING"):
+        ingest(open_run(load(project / "flows.yaml")["ward"], "v"))
+    assert caplog.text.count("some rows name nobody in 'who'") == empty
 
 
 def test_the_same_again_does_nothing_again(published):

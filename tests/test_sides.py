@@ -134,6 +134,31 @@ def test_held_out_people_are_read_as_the_others_are(tmp_path):
         assert (len(train), len(holdout)) == (ROWS, ROWS) and train.schema == holdout.schema
 
 
+@pytest.mark.parametrize("privacy", ["{rare_below: 10}", "{epsilon: 1, delta: 1.0e-6}"], ids=["rare values", "epsilon"])
+def test_who_is_called_as_what_stands_for_nothing_is_somebody(privacy, tmp_path):
+    """An initial NA or a country NA is a name; an empty cell is none. Of numbers NA is none either, unless letters count."""
+    names = [*(f"P{i}" for i in range(200)), *["NA"] * 40, *["null"] * 40, *[""] * 40, *['""'] * 40]
+    for name, some in (("t", names), ("n", [n.replace("P", "") for n in names])):
+        (tmp_path / f"{name}.csv").write_text("x,who\n" + "\n".join(f"{i},{who}" for i, who in enumerate(some)))
+        columns = "columns: {x: {kind: numeric}, who: {kind: id}}"
+        (tmp_path / "flows.yaml").write_text(f"e:\n  source: {{table: {name}.csv, {columns}, subject: who}}\n  privacy: {privacy}\n")
+        sides = load_split(load_entry(tmp_path / "flows.yaml", "e"))
+        held = [Counter(side.column("who").to_pylist()) for side in sides]
+        words = name == "t" or "epsilon" in privacy
+        for odd in ("NA", "null"):
+            assert sorted(side[odd] for side in held) == ([0, 40] if words else [0, 0])
+        assert sum(side[None] for side in held) == (80 if words else 160)
+        assert sum(int(side.subjects.max()) + 1 for side in sides) == (282 if words else 360)
+
+
+def test_nor_is_one_of_that_name_on_both_sides(tmp_path):
+    for name, first in (("t", 0), ("h", 200)):
+        (tmp_path / f"{name}.csv").write_text("x,who\n1,NA\n" + "\n".join(f"{i},P{i}" for i in range(first, first + 200)))
+    (tmp_path / "flows.yaml").write_text("e:\n  source: {table: t.csv, columns: {who: {kind: id}}, subject: who}\n  holdout: {table: h.csv}\n")
+    with pytest.raises(DataError, match=r"holdout: h\.csv: 1 subjects stand in the source too"):
+        load_split(load_entry(tmp_path / "flows.yaml", "e"))
+
+
 def test_who_has_no_name_stands_where_his_row_says():
     values = pa.table({"who": pa.array([None if i % 2 else i for i in range(600)], pa.int64()), "x": DRAW.integers(0, 50, 600)})
     schema = Schema(values.schema, (Column("who", "id"), Column("x", "numeric")), "who")

@@ -9,6 +9,7 @@ import torch
 from tables import rng
 
 from generators.data import Column, Schema, Table
+from generators.encoding.surrogate import Surrogate
 from generators.encoding.table import TableEncoder
 from generators.exact import Exact
 from generators.synthesizer import Synthesizer
@@ -169,3 +170,14 @@ def test_a_value_of_one_person_never_comes_out(n):
     data = Table.of(values, Schema(values.schema, (Column("ward", "category"),)))
     for _ in range(50):
         assert set(encoder(data, Private(0.1, delta=1e-7)).columns["ward"].values) == {"x", "y"}
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.int64(), pa.decimal128(20, 0)])
+def test_ids_made_up_without_a_look_are_nobodys(kind):
+    """There is room for more than anybody asks for, and who has a number of six digits is not among them."""
+    ids = pa.array([f"{i}" for i in range(100_000, 900_000)]).cast(kind)
+    surrogate = Surrogate(Column("mrn", "id"), pa.field("mrn", kind), 10)
+    surrogate.fit(pa.chunked_array([ids]), np.random.default_rng(0), ask=Private(0.1, delta=1e-6))
+    width = len(surrogate.fields)
+    issued = {v for start in (0, 10**7, 10**11 - 5000) for v in surrogate.decode(np.zeros((5000, width)), np.random.default_rng(0), start).to_pylist()}
+    assert len(issued) == 15_000 and not issued & set(ids.to_pylist())

@@ -22,7 +22,7 @@ from validation.marginals import shape
 from validation.resampling import LEAST, too_few
 from validation.score import Score
 
-FEW = f"fewer than {LEAST} of those learned from, held out or drawn hold what was asked for"
+FEW = f"fewer than {LEAST} of the real or of the drawn ones hold what was asked for"
 
 
 def condition(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, rare_below: int = 10, given: Sequence[str] = ()) -> Score:

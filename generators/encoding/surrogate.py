@@ -31,6 +31,7 @@ ISSUED = ("ssn", "phone_number")  # kinds of personal data that are numbers to b
 ROOM = 10  # times as many ids as the source has must be left to issue
 BEGINNINGS = 1000  # of ids, at most
 LEAST = 100_000  # and, where a look is made up, room for at least so many
+BLIND = 10**11  # or so many where it is made up without a look at the source: more than one has, and few of them anybody's
 COMMON = 10  # a fixed part of an id is kept only if at least so many values share it
 FORMULA = "=+-@\t\r"  # with which a text starts that a spreadsheet takes for a formula
 DOMAINS = ("example.com", "example.org", "example.net")  # of invented e-mail addresses
@@ -50,8 +51,9 @@ class Template:
     b: int
 
     @classmethod
-    def of(cls, values: set[str], rng: np.random.Generator, most: int | None = None) -> Template:
-        """The look of the values: those of the commonest length, position by position. `most`: the largest number allowed.
+    def of(cls, values: set[str], rng: np.random.Generator, most: int | None = None, least: int = LEAST) -> Template:
+        """The look of the values: those of the commonest length, position by position. `most`: the largest number allowed; `least`: how many there
+        is to be room for where a look is made up.
 
         Raises ValueError if all numbers up to `most` are used.
         """
@@ -63,9 +65,9 @@ class Template:
             if places and most is not None:
                 places = _within([places[0].replace("0", "") or "1", *places[1:]], most)
             if _size(found) < need:
-                found = _unused(places, alike, max(need, LEAST))
+                found = _unused(places, alike, max(need, least))
         if _size(found) < need:
-            found = _longer(look, values, most)
+            found = _longer(look, values, most, least)
         size = _size(found)
         a, b = (int.from_bytes(rng.bytes(40)) % size for _ in "ab")
         while math.gcd(a, size) != 1:
@@ -118,9 +120,9 @@ def _thin(some: list[str], most: int = 10_000) -> list[str]:
     return some[:: -(-len(some) // most) or 1]
 
 
-def _longer(places: list[str], values: set[str], most: int | None) -> list[str]:
+def _longer(places: list[str], values: set[str], most: int | None, room: int) -> list[str]:
     """A look longer than any value of the source: fixed signs as they were, then as many digits as give room."""
-    longest, digits = max(map(len, values), default=0), len(str(max(ROOM * len(values), LEAST) + 1))
+    longest, digits = max(map(len, values), default=0), len(str(max(ROOM * len(values), room) + 1))
     if most is not None:
         least = longest + 1  # 1 and then digits: more digits than any of the source
         places = ["1", *[string.digits] * max(digits, least - 1)]
@@ -158,16 +160,17 @@ class Surrogate:
         self.missing = there(ask, values.null_count) if blind else bool(values.null_count)
         if not blind:
             real = {str(v) for v in pc.unique(pa.chunked_array([*values.chunks, *avoid], values.type)).to_pylist() if v is not None}
+        least = BLIND if blind else LEAST
         number = pa.types.is_integer(self.plain) or pa.types.is_floating(self.plain) or pa.types.is_decimal(self.plain)
         if not number and not pa.types.is_string(self.plain) and not pa.types.is_large_string(self.plain):
             raise DataError(f"column {self.name!r}: kind {self.kind} is of type {self.type}, expected text or whole numbers; declare its kind as drop")
         if number:
             try:
-                self.template = Template.of({str(abs(int(Decimal(v)))) for v in real}, rng, _most(self.plain))
+                self.template = Template.of({str(abs(int(Decimal(v)))) for v in real}, rng, _most(self.plain), least)
             except ValueError:
                 raise DataError(f"column {self.name!r}: no unused {self.type} numbers are left to issue; declare its kind as drop") from None
         elif self.kind == "id" or self.faker in ISSUED:
-            self.template = Template.of(real, rng)
+            self.template = Template.of(real, rng, least=least)
         else:
             self.pool = self._invent({v.casefold().strip() for v in real}, int(rng.integers(2**32)))
         return self
@@ -205,9 +208,9 @@ class Surrogate:
     def decode(self, x: np.ndarray, rng: np.random.Generator, start: int) -> pa.Array:
         null = np.rint(x[:, 0]) >= 1 if self.missing else np.zeros(len(x), dtype=bool)
         if self.template is not None:
-            if start + len(x) > self.template.size:
+            if (asked := start + len(x)) > (room := self.template.size):
                 raise DataError(
-                    f"column {self.name!r}: only {self.template.size} of this look can be issued, {start + len(x)} were asked for; declare its kind as drop"
+                    f"column {self.name!r}: only {room} of this look can be issued, {asked} were asked for; ask for fewer rows, or declare its kind as drop"
                 )
             made = [self.template.issue(i) for i in range(start, start + len(x))]
         else:
