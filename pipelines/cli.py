@@ -46,12 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _broken(problem: BaseException) -> int:
     """Something of ours is wrong. What a library says may quote the data, so only our own words and the place are shown."""
-    from pipelines.work import StepError, where
+    from pipelines.work import said
 
     if os.environ.get("LIKENESS_DEBUG"):
         raise problem
-    said = str(problem) if isinstance(problem, StepError) else f"{type(problem).__name__} at {where(problem)}"
-    print(f"likeness: {said}; LIKENESS_DEBUG=1 shows all of it, which may hold values of the data", file=sys.stderr)
+    print(f"likeness: {said(problem)}; LIKENESS_DEBUG=1 shows all of it, which may hold values of the data", file=sys.stderr)
     return BROKEN
 
 

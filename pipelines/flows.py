@@ -13,6 +13,7 @@ from typing import Any
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.runtime import deployment
 
 from generators.data import DataError
 from pipelines import gates
@@ -20,7 +21,7 @@ from pipelines.config import load_entry
 from pipelines.house import Run, alone, digest
 from pipelines.progress import log, to_stderr
 from pipelines.steps import left
-from pipelines.work import Plain, carry_out
+from pipelines.work import Plain, carry_out, said
 
 PAUSE = 2  # seconds before another try
 
@@ -65,9 +66,14 @@ class NotPublished(RuntimeError):
 def likeness(config: str, name: str, overrides: list[str] | None = None) -> str:
     """Runs one pipeline of a flows.yaml and returns the folder of the run, with result.json in it. Raises NotPublished."""
     to_stderr()
-    entry = load_entry(config, name, overrides or [])
-    with alone(entry, lambda: log.info("another run of %s is going on; this one waits for it", name)):
-        run, facts = carry_out(entry, Tasks)
+    try:
+        entry = load_entry(config, name, overrides or [])
+        with alone(entry, lambda: log.info("another run of %s is going on; this one waits for it", name)):
+            run, facts = carry_out(entry, Tasks)
+    except Exception as problem:
+        if deployment.id:  # nobody else says it to whoever looks after a schedule
+            log.error("%s: %s", name, said(problem))
+        raise
     _artifact(run, facts)
     if facts["verdict"]["verdict"] != gates.PASS:
         raise NotPublished(facts["verdict"]["verdict"], str(run.folder))

@@ -42,6 +42,7 @@ def to_stderr() -> None:
 def to_file(path: Path) -> Iterator[None]:
     """Also into a file, for the time of a run."""
     handler = logging.FileHandler(path)
+    handler.handleError = lambda record: None  # a full disk is told of by what stops there
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)

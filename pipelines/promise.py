@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from generators.synthesizer import Synthesizer
     from privacy.mechanism import Private
 
+SMALLEST = 0.01  # epsilon below which nothing can be learned, and accountants do not reach
 LARGEST = 10.0  # epsilon beyond which next to nothing is promised
 TENFOLD = 10  # times a run's delta is a budget's, unless it says so itself
 VALUES = 0.1  # share of delta that goes to values which nobody knew beforehand
@@ -112,7 +113,7 @@ def _population(value: Any, where: str) -> str:
 
 LONGEST_NAME = 100
 DELTA = 1e-2  # at most
-_EPSILON, _DELTA = partial(number, low=1e-3, high=LARGEST), partial(number, low=1e-15, high=DELTA)
+_EPSILON, _DELTA = partial(number, low=SMALLEST, high=LARGEST), partial(number, low=1e-15, high=DELTA)
 SHEET = {
     "rare_below": partial(number, low=1, high=1e6, whole=True),
     "population": _population,

@@ -35,18 +35,20 @@ def target(run: Run) -> str:
 
 def writable(entry: Entry) -> None:
     """Raises DataError if nothing can be written where it is to be published."""
-    where = f"publish: {public(entry.publish)}"
+    where, path = f"publish: {public(entry.publish)}", shelf(entry)
     if "://" in entry.publish:
         import fsspec
+        from fsspec.implementations.local import LocalFileSystem
 
         try:
-            fsspec.core.url_to_fs(shelf(entry))
+            fs, path = fsspec.core.url_to_fs(path)
         except (ImportError, ValueError, OSError) as problem:
             said = str(problem) if isinstance(problem, ImportError | ValueError) else type(problem).__name__
             raise DataError(f"{where}: cannot be opened ({said}), expected a folder or a URL that fsspec knows") from None
-        return
+        if not isinstance(fs, LocalFileSystem):
+            return
     try:
-        folder = Path(shelf(entry)).resolve()
+        folder = Path(path).resolve()
         there = next(f for f in (folder, *folder.parents) if f.exists())
     except (OSError, ValueError):
         raise DataError(f"{where[:80]}: no path that this machine can have, expected a folder") from None
@@ -136,6 +138,16 @@ def unchanged(run: Run) -> bool:
         return False
 
 
+def _stated(fs: Any, manifest: str) -> list | None:
+    """The parts of a version that was published; None where its manifest, which comes last, is not there, or was cut off."""
+    if not fs.exists(manifest):
+        return None
+    try:
+        return json.loads(fs.cat_file(manifest))["parts"]
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
 def _papers(run: Run, facts: dict) -> dict[str, str]:
     return {"manifest.json": json.dumps(manifest(run, facts), indent=1, sort_keys=True), "card.md": card.render(facts)}
 
@@ -150,8 +162,7 @@ def _publish_to_url(run: Run, where: str, facts: dict) -> None:
 
     fs, path = fsspec.core.url_to_fs(where)
     try:
-        if fs.exists(f"{path}/manifest.json"):
-            parts = json.loads(fs.cat_file(f"{path}/manifest.json"))["parts"]
+        if parts := _stated(fs, f"{path}/manifest.json"):
             if parts != manifest(run, facts)["parts"]:
                 raise DataError(f"{public(where)}: holds other parts than this version, expected what its manifest says; move it away and run again")
             for part in parts:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
@@ -38,7 +37,7 @@ def text(value: Any, where: str) -> str:
 
 def number(value: Any, where: str, low=-1e300, high=1e300, whole: bool = False, also: str = "") -> float:
     right = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
-    if not right or not math.isfinite(value) or not low <= value <= high:
+    if not right or not low <= value <= high:
         kind = "a whole number" if whole else "a number"
         bounds = f" from {low:g} to {high:g}" if high < 1e18 else f" of at least {low:g}" if low > -1e300 else ""
         raise DataError(f"{where}: found {name_of(value)}, expected {kind}{bounds}{also}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -55,6 +56,14 @@ class Plain:
         return step
 
 
+def said(problem: BaseException) -> str:
+    """What went wrong, in our own words; what a library says may quote the data, so of that only the kind and the place."""
+    if isinstance(problem, DataError | StepError):
+        return str(problem)
+    kind = os.strerror(problem.errno).lower() if isinstance(problem, OSError) and problem.errno else type(problem).__name__
+    return f"{kind} at {where(problem)}"
+
+
 def where(problem: BaseException) -> str:
     """The deepest place inside this program, as file:line."""
     place, frame = "?", problem.__traceback__
@@ -75,6 +84,9 @@ def carry_out(entry: Entry, steps_of: Callable[[Run], Plain] = Plain, publishing
     with to_file(run.folder / "log.txt"):
         try:
             facts = _facts(run, steps_of(run), start, publishing)
+        except BaseException as problem:
+            log.error("%s: %s", entry.name, said(problem), extra={"quiet": True})  # who started it says so aloud
+            raise
         finally:
             clean(entry.root, run.home)
         log.info("%s: %s", entry.name, facts["verdict"]["verdict"])

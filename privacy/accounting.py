@@ -23,6 +23,8 @@ from generators.data import DataError
 ORDERS = [1 + x / 20 for x in range(1, 200)] + [float(x) for x in range(11, 64)] + [float(round(64 * 1.15**x)) for x in range(34)]
 CLOSE_NOISE = 1e-3  # by which share of itself a noise is found
 CLOSE = 1e-6  # by which share of itself a rho is found
+LEAST = 1e-12  # rho
+LOUDEST = 1e6  # noise, beyond which no more of it helps
 
 
 class Steps(NamedTuple):
@@ -59,12 +61,14 @@ def epsilon_of(delta: float, rho: float = 0.0, steps: Sequence[Steps] = ()) -> f
 
 
 def noise_of(epsilon: float, delta: float, rho: float, rate: float, count: int) -> float:
-    """The least noise with which so many steps and rho together keep (epsilon, delta). Raises DataError where rho alone is too much."""
+    """The least noise with which so many steps and rho together keep (epsilon, delta). Raises DataError where rho alone is too much, or no noise is enough."""
     if epsilon_of(delta, rho) >= epsilon:
         raise DataError(f"epsilon: found {epsilon}, of which all is spent before the first step, expected more")
     low, high = 0.0, 1.0
     while epsilon_of(delta, rho, [Steps(high, rate, count)]) > epsilon:
         low, high = high, 2 * high
+        if high > LOUDEST:  # of so small a delta the accountant needs orders that it does not reach for steps
+            raise DataError(f"epsilon: found {epsilon:g} at delta {delta:g}, expected more of either, or a generator that is not trained by steps")
     while high - low > CLOSE_NOISE * high:
         middle = (low + high) / 2
         low, high = (low, middle) if epsilon_of(delta, rho, [Steps(middle, rate, count)]) <= epsilon else (middle, high)
@@ -72,10 +76,12 @@ def noise_of(epsilon: float, delta: float, rho: float, rate: float, count: int) 
 
 
 def rho_of(epsilon: float, delta: float) -> float:
-    """The most zero-concentrated privacy loss that (epsilon, delta) allows. Raises DataError for an epsilon that is not above 0."""
+    """The most zero-concentrated privacy loss that (epsilon, delta) allows. Raises DataError for an epsilon that is not above 0, or too small."""
     if not (epsilon > 0 and math.isfinite(epsilon)):
         raise DataError(f"epsilon: found {epsilon}, expected a number above 0; 1 is a strong promise, 10 a weak one")
-    low, high = 0.0, epsilon
+    if epsilon_of(delta, LEAST) > epsilon:
+        raise DataError(f"epsilon: found {epsilon:g} at delta {delta:g}, expected more: accountants do not reach so far down")
+    low, high = LEAST, epsilon
     while epsilon_of(delta, high) <= epsilon:
         high *= 2
     while high - low > CLOSE * high:

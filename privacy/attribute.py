@@ -4,7 +4,8 @@ For each secret column the attacker finds the synthetic row that is nearest in a
 He is right where the category is the same, or the number is within 0.05 quantiles of the training table.
 Members are training subjects, the control is holdout subjects: what he gets right about strangers is statistics.
 value = the larger of: the residual risk (attack - control) / (1 - control) of all secrets pooled; and the residual risk
-of a single secret that is certain (its lower limit at 99.5 % for all secrets together, Bonferroni). 0 = nothing learned.
+of a single secret that is certain (its lower limit at 99.5 %, of the target, and of all others together, Bonferroni). 0 =
+nothing learned.
 "A unified framework for quantifying privacy risk in synthetic data" (Anonymeter), Giomi, Boenisch, Wehmeyer and
 Tasnádi, 2023, https://arxiv.org/abs/2211.10459
 """
@@ -27,7 +28,7 @@ NO_POWER = (
     "the attack does not find secrets in a verbatim copy: the columns do not single anybody out; "
     "where that is meant to be so, lift the gate (privacy.attribute: null)"
 )
-CERTAIN = 0.005  # the risk of a single secret counts if it is there with this error at most
+CERTAIN = 0.005  # the risk of the target, or of another single secret, counts if it is there with this error at most
 
 
 def secrets(train: Table, features: Features, rng: np.random.Generator) -> list[str]:
@@ -96,10 +97,11 @@ def attribute(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0, 
     value = pooled(attack, control)
     draws = zip(weights(members.subjects, DRAWS, rng), weights(strangers.subjects, DRAWS, rng), strict=True)
     low, high = interval(value, [pooled(attack, control, a, b) for a, b in draws], -1, 1)
-    z = NormalDist().inv_cdf(1 - CERTAIN / len(names))
+    others = max(sum(n != train.schema.target for n in names), 1)
     columns, certain = {}, []
     for name, hits, base in zip(names, attack, control, strict=True):
         a, c = effective(hits, members.subjects), effective(base, strangers.subjects)
+        z = NormalDist().inv_cdf(1 - CERTAIN / (1 if name == train.schema.target else others))
         certain.append(residual_interval(a, c, z)[0])
         columns[name] = {
             "attack": {"value": rate(hits), "interval": list(wilson(*a))},

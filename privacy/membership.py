@@ -78,14 +78,23 @@ def attack(members: Table, strangers: Table, reference: View, synthetic: View, c
     return Fold(told[0], member, exposed, told[1], dict(zip((*features.numeric, *features.category), x.levels[first].T, strict=False)))
 
 
+def singular(table: Table, reference: View, features: Features) -> Table:
+    """Subjects with a row that no reference row equals; all where there are too few of them to attack."""
+    there = {row.tobytes() for row in reference.space + 0.0}  # no zero with a minus
+    alone = np.array([row.tobytes() not in there for row in View.of(table, features).space + 0.0], dtype=bool)
+    keep = np.bincount(table.subjects, alone) > 0
+    return table.take(keep[table.subjects]) if keep.sum() >= LEAST else table
+
+
 def folds(train: Table, holdout: Table, synthetic: Table, features: Features, rng: np.random.Generator, control: bool) -> list[Fold]:
     """Both folds; the positive control is run in the first."""
     halves, chosen = split(holdout, 2, rng), split(sample(train, 2 * MOST, rng), 2, rng)
     rows, copy = View.of(synthetic, features), View.of(train, features) if control else None
     out = []
     for i, (strangers, reference) in enumerate((halves, halves[::-1])):
-        few = sample(chosen[i], MOST // 2, rng), sample(strangers, MOST // 2, rng)
-        out.append(attack(*few, View.of(reference, features), rows, copy if i == 0 else None, features))
+        known = View.of(reference, features)
+        few = (sample(singular(people, known, features), MOST // 2, rng) for people in (chosen[i], strangers))
+        out.append(attack(*few, known, rows, copy if i == 0 else None, features))
     return out
 
 
@@ -215,7 +224,7 @@ def membership(train: Table, holdout: Table, synthetic: Table, *, seed: int = 0,
         "looked_at": looked_at({"synthetic": len(synthetic)} | candidates, there),
         "strongest": best["attack"],
         "group": group,
-        "ran": len(NAMES),
+        "ran": len(parts[0].scores),
         "subgroups": groups,
         "correction": best["bias"],
         "certain_exposed": best["certain"],

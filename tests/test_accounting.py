@@ -7,7 +7,7 @@ from scipy.optimize import brentq
 from scipy.special import log_ndtr, ndtr
 
 from generators.data import DataError
-from privacy.accounting import Steps, epsilon_of, rho_of
+from privacy.accounting import Steps, epsilon_of, noise_of, rho_of
 
 CASES = [(0.001, 1e-6), (0.02, 1e-6), (0.02, 1e-9), (0.3, 1e-5), (4.0, 1e-5)]
 
@@ -69,3 +69,18 @@ def test_steps_alike_add_up_at_once():
     nights = [Steps(1.1, 0.01, 300)] * 2000 + [Steps(2.0, 0.02, 10)]
     assert epsilon_of(1e-6, 0.1, nights) == pytest.approx(epsilon_of(1e-6, 0.1, [Steps(2.0, 0.02, 10), Steps(1.1, 0.01, 600_000)]))
     assert epsilon_of(1e-6, 0.1, nights[:1]) < epsilon_of(1e-6, 0.1, nights[:2])
+
+
+@pytest.mark.parametrize(("epsilon", "delta"), [(0.01, 1e-6), (0.03, 1e-9), (0.07, 1e-15)])
+def test_the_smallest_promises_are_kept(epsilon, delta):
+    rho = rho_of(epsilon, delta)
+    noise = noise_of(epsilon, delta, rho / 2, 0.01, 100)
+    assert 0.999 * epsilon < epsilon_of(delta, rho) <= epsilon
+    assert 0.98 * epsilon < epsilon_of(delta, rho / 2, [Steps(noise, 0.01, 100)]) <= epsilon
+
+
+def test_what_is_too_small_to_be_accounted_is_refused():
+    with pytest.raises(DataError, match=r"epsilon: found 0\.001 at delta 1e-15, expected more"):
+        rho_of(0.001, 1e-15)
+    with pytest.raises(DataError, match=r"epsilon: found 0\.01 at delta 1e-15, expected more of either, or a generator that is not trained by steps"):
+        noise_of(0.01, 1e-15, rho_of(0.01, 1e-15) / 2, 0.01, 100)

@@ -87,6 +87,20 @@ def test_copies_by_hand():
     assert found["nearer"].tolist() == [1, 0, 0]
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_target_that_was_learned_by_heart_is_seen(seed):
+    """A good sample, in which whoever died did so as the most similar person learned from; one column of ten, and nothing else is real."""
+    train, holdout, fresh = (planted.patients(size, 50 + 3 * seed + i) for i, size in enumerate((1500, 500, 1500)))
+    target = train.schema.target
+    features = Features.of(train, 10)
+    at = nearest(features.space(fresh, target), features.space(train, target))[1][:, 0]
+    leaking = planted.put(fresh, **{target: train.column(target).take(pa.array(at))})
+    outcome, scores = judged(train, holdout, leaking, only="privacy.attribute")
+    assert failed(outcome) == {"privacy.attribute"} and scores["privacy.attribute"].details["pooled"] < 0.15
+    outcome, scores = judged(train, holdout, fresh, only="privacy.attribute")
+    assert outcome.verdict == PASS and scores["privacy.attribute"].value < 0.1
+
+
 def test_rare_and_disclosed_values_by_hand():
     """`kuru` is held by one patient, with nine visits; `flu` by ten. Ann is real, Zoe is not; numbers with 15 digits are somebody's."""
     kinds = {"who": "pii", "mrn": "id", "ill": "category", "x": "numeric", "age": "numeric"}

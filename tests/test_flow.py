@@ -10,13 +10,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from projects import ENTRY, lay, patients, run, spawn, whole
+from projects import ENTRY, PRIVATE, lay, patients, run, spawn, whole
 
 from generators.data import DataError
 from pipelines import card
+from pipelines.cli import main
 from pipelines.config import load
+from pipelines.flows import likeness
 from pipelines.house import hash_of, open_run
 from pipelines.steps import ingest
+from privacy.ledger import Ledger, Record
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +100,43 @@ def test_nothing_runs_where_runs_is_a_file_or_a_link_to_nothing(project):
     (project / "gone").mkdir()
     open_run(entry, "v")
     assert stat.S_IMODE((project / "gone").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("cut", ["manifest.json", "data", "../latest.json"])
+def test_what_was_cut_off_at_a_url_is_written_again(cut, project):
+    config = lay(project, ENTRY + f"  publish: {(project / 'there').as_uri()}\n")
+    assert run(config)[0] == 0
+    shelf = project / "there" / "ward"
+    (version,) = (f for f in shelf.iterdir() if f.is_dir())
+    if cut == "data":  # a part, and what comes after it
+        next((version / "data").glob("*.parquet")).write_bytes(b"PAR1")
+        (version / "manifest.json").unlink()
+    else:
+        (version / cut).write_text((version / cut).read_text()[:20])
+    assert run(config)[0] == 0 and whole(shelf)
+
+
+def test_a_place_on_this_machine_that_cannot_be_written_stops_a_run_also_as_a_url(project, capsys):
+    config = lay(project, ENTRY + f"  publish: {(project / 'patients.parquet').as_uri()}\n")
+    assert main(["run", "ward", "--config", str(config)]) == 2
+    assert "expected a folder that can be written to" in capsys.readouterr().err and not list((project / "runs").rglob("model"))
+
+
+def test_who_looks_after_a_schedule_is_told_what_stopped_a_run(project, capsys, monkeypatch):
+    """On the output of `likeness serve`, and in the log of the run; by hand it is said once."""
+    config = lay(project, PRIVATE.replace("delta: 1.0e-5}", "delta: 1.0e-5, budget: {epsilon: 6, delta: 1.0e-4}}"))
+    (project / "runs").mkdir(mode=0o700)
+    Ledger(project / "runs" / "ledger.jsonl").enter(Record("ward", "fit", "other", "now", 1, True, rho=1.0))
+    words = "'ward' has spent epsilon"
+    assert main(["run", "ward", "--config", str(config)]) == 2
+    assert capsys.readouterr().err.count(words) == 1
+    log = next((project / "runs" / "ward").glob("*/log.txt"))
+    assert log.read_text().count(words) == 1
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "a deployment")
+    with pytest.raises(DataError, match=words):
+        likeness(str(config), "ward")
+    assert capsys.readouterr().err.count(words) == 1
+    assert log.read_text().count(words) == 2
 
 
 @pytest.mark.parametrize("empty", [0, 1])

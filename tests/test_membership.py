@@ -1,5 +1,7 @@
 """Membership: what all attacks together find of a copy, of nothing, and of a network that learned two hundred people by heart."""
 
+from dataclasses import replace
+
 import numpy as np
 import planted
 import pyarrow as pa
@@ -26,6 +28,18 @@ def test_a_copy_is_found_by_all_together(size):
     assert list(found) == list(NAMES) and len(NAMES) == 9
     assert found["ensemble"]["all"]["auc"] > 0.95 and found["ensemble"]["control_auc"] > 0.95
     assert found["ensemble"]["tpr_at_1_fpr"]["value"] > 0.5
+
+
+def test_rates_of_one_in_a_thousand_are_told_where_there_are_strangers_enough():
+    """Rows that are no one's own leave room for others: a quarter of all are the same."""
+    train, holdout = (planted.patients(size, 1) for size in (3000, 3200))
+    same = lambda t: planted.Table.of(t.values.take(np.where(np.arange(len(t)) % 4, np.arange(len(t)), 0)), replace(t.schema, subject=None))  # noqa: E731
+    train, holdout = same(train), same(holdout)
+    for made, least in ((train, 0.5), (same(planted.patients(2000, 2)), 0)):
+        found = JUDGES[METRIC](train, holdout, made).details
+        assert found["candidates"]["strangers"] > 1900 and found["ran"] == len(found["attacks"]) == 9
+        assert all(one["tpr_at_01_fpr"]["value"] >= 0 for one in found["attacks"].values())
+        assert found["attacks"]["ensemble"]["tpr_at_01_fpr"]["value"] >= least
 
 
 def test_who_learned_from_strangers_finds_no_member():
