@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from generators.data import DataError, Table
-from pipelines.config import Entry
+from pipelines.config import Entry, training_of
 from pipelines.sheet import closest, name_of
 
 CELL = 24  # bytes of memory that a published cell takes while it is judged
@@ -56,6 +56,10 @@ def _promised(entry: Entry, table: Table, people: int) -> None:
     """What is found in the data tells of them: kinds are declared. And delta is less than what giving one whole row away would take."""
     if entry.promise.delta >= 1 / people:
         raise DataError(f"{entry.where}.privacy.delta: found {entry.promise.delta:g}, expected far less than one over the number of subjects, {1 / people:.1g}")
+    try:
+        entry.promise.mechanism(training_of(entry))
+    except DataError as problem:
+        raise DataError(f"{entry.where}.privacy.{problem}") from None
     declared = entry.source.columns
     for column in table.schema.columns:
         options, where = declared.get(column.name, {}), f"{entry.where}.source.columns.{column.name}"

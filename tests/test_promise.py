@@ -64,6 +64,12 @@ REFUSED = [
     ("{epsilon: 5, delta: 1.0e-5}", "{budget: {epsilon: 5}}", ["privacy.budget", "without epsilon:"]),
     ("delta: 1.0e-5}", "delta: 1.0e-5, budget: {epsilon: 4}}", ["privacy.budget", "below what one run spends", "epsilon 5"]),
     ("{marginals: {rounds: 4}}", "{autoregressive: {minutes: 1}}", ["generator: minutes", "beside differential privacy", "passes and rate"]),
+    ("{epsilon: 5, delta: 1.0e-5}", f"{{epsilon: 1{400 * '0'}, delta: 1.0e-5}}", ["privacy.epsilon", "from 0.01 to 10"]),
+    (
+        "{epsilon: 5, delta: 1.0e-5}\n  generator: {marginals: {rounds: 4}}",
+        "{epsilon: 0.01, delta: 1.0e-15}\n  generator: autoregressive",
+        ["ward.privacy.epsilon: found 0.01", "not trained by steps"],
+    ),
     ("{marginals: {rounds: 4}}", "gan", ["gan does not learn tables under differential privacy", "marginals"]),
     ("fidelity.shape: null", "privacy.membership: {max: 0.2}", ["gates.privacy.membership", "the very people who are protected"]),
     ("smoker: {kind: boolean}", "smoker: {kind: boolean, values: [1]}", ["smoker", "values"]),
@@ -72,7 +78,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("old", "new", "words"), REFUSED, ids=[new for _, new, _ in REFUSED])
+@pytest.mark.parametrize(("old", "new", "words"), REFUSED, ids=[new[:60] for _, new, _ in REFUSED])
 def test_what_cannot_be_promised_is_refused_before_anything_is_learned(project, old, new, words):
     assert old in ENTRY
     said = refused(lay(project, ENTRY.replace(old, new)), "ward")
