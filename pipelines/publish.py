@@ -63,7 +63,7 @@ def writable(entry: Entry) -> None:
 def trouble(problem: OSError, where: str) -> DataError:
     """An OSError in words: no permission, disk full."""
     what = {errno.ENOSPC: "no space left on the disk", errno.EDQUOT: "the disk quota is used up", errno.EACCES: "no permission to write"}
-    found = what.get(problem.errno) or os.strerror(problem.errno or errno.EIO).lower()
+    found = what.get(problem.errno) or os.strerror(problem.errno if problem.errno in errno.errorcode else errno.EIO).lower()
     return DataError(f"{where}: found {found}, expected a folder that can be written to")
 
 

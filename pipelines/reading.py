@@ -130,10 +130,9 @@ def words(location: str, root: Path = Path()) -> pa.Table | None:
         if _parquet(path):
             return None
         with problems(path):
-            with _open(fs, path) as file:
-                import pyarrow.csv
+            import pyarrow.csv
 
-                names = pyarrow.csv.open_csv(file, **_dialect(fs, path, threads=False)).schema.names
+            names = pyarrow.csv.open_csv(_beginning(fs, path), **_dialect(fs, path, threads=False)).schema.names
             tables.append(_parsed(fs, path, _convert(names, nulls=[]), threads=True))
     return pa.concat_tables([t.select(tables[0].column_names) for t in tables])
 
@@ -218,6 +217,12 @@ def _open(fs: Any, path: str) -> Any:
     return fs.open(path, "rb", compression="gzip" if path.lower().endswith(".gz") else None)
 
 
+def _beginning(fs: Any, path: str) -> pa.BufferReader:
+    """The first block and what comes after it, as Arrow's own: it reads ahead, and must not ask for more of a file when this program ends."""
+    with _open(fs, path) as file:
+        return pa.BufferReader(file.read(2 * BLOCK))
+
+
 def _head(fs: Any, path: str) -> bytes:
     with _open(fs, path) as file:
         head = file.read(1 << 16)
@@ -256,9 +261,9 @@ def _padded(fs: Any, path: str) -> set[str]:
 
     with problems(path):
         dialect = _dialect(fs, path, threads=False)
-        with _open(fs, path) as file, pyarrow.csv.open_csv(file, convert_options=_convert(), **dialect) as stream:
+        with pyarrow.csv.open_csv(_beginning(fs, path), convert_options=_convert(), **dialect) as stream:
             whole = [f.name for f in stream.schema if pa.types.is_integer(f.type)]
-        with _open(fs, path) as file, pyarrow.csv.open_csv(file, convert_options=_convert(whole), **dialect) as stream:
+        with pyarrow.csv.open_csv(_beginning(fs, path), convert_options=_convert(whole), **dialect) as stream:
             block = next(iter(stream), None)
     if block is None or len(set(block.schema.names)) < len(block.schema.names):
         return set()
@@ -289,7 +294,7 @@ def _read_csv(fs: Any, path: str, as_text: Collection[str]) -> pa.Table:
 
 def _named(fs: Any, path: str, table: pa.Table, subject: str) -> pa.Table:
     """The table of a text file, in which an empty cell alone is nobody's name."""
-    if subject not in table.column_names or not table.column(subject).null_count:
+    if subject not in table.column_names or (pa.types.is_string(table.schema.field(subject).type) and not table.column(subject).null_count):
         return table
     with problems(path):
         named = _parsed(fs, path, _convert({subject}, nulls=[""], only=[subject]))

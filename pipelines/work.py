@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import platform
 import time
@@ -60,7 +61,8 @@ def said(problem: BaseException) -> str:
     """What went wrong, in our own words; what a library says may quote the data, so of that only the kind and the place."""
     if isinstance(problem, DataError | StepError):
         return str(problem)
-    kind = os.strerror(problem.errno).lower() if isinstance(problem, OSError) and problem.errno else type(problem).__name__
+    known = isinstance(problem, OSError) and problem.errno in errno.errorcode
+    kind = os.strerror(problem.errno).lower() if known else type(problem).__name__
     return f"{kind} at {where(problem)}"
 
 

@@ -19,6 +19,7 @@ from pipelines.config import load
 from pipelines.flows import likeness
 from pipelines.house import hash_of, open_run
 from pipelines.steps import ingest
+from pipelines.work import said
 from privacy.ledger import Ledger, Record
 
 
@@ -137,6 +138,13 @@ def test_who_looks_after_a_schedule_is_told_what_stopped_a_run(project, capsys, 
         likeness(str(config), "ward")
     assert capsys.readouterr().err.count(words) == 1
     assert log.read_text().count(words) == 2
+
+
+@pytest.mark.parametrize("number", [None, 28, "a word", 10**30])
+def test_whatever_a_library_raises_is_said_without_its_words(number):
+    problem = OSError(number, "patient 4711") if number is not None else OSError("patient 4711")
+    problem.errno = number
+    assert "4711" not in said(problem) and " at " in said(problem)
 
 
 @pytest.mark.parametrize("empty", [0, 1])

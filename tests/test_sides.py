@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from generators.data import Column, DataError, Schema, Table
-from pipelines.config import load_entry
+from pipelines.config import Source, load_entry
 from pipelines.pictures import _png
 from pipelines.sides import _written, split_by_content
-from pipelines.sources import load_split
+from pipelines.sources import load_split, read
 
 ROWS, DRAW = 600, np.random.default_rng(0)
 PEOPLE = pa.table(
@@ -149,6 +149,14 @@ def test_who_is_called_as_what_stands_for_nothing_is_somebody(privacy, tmp_path)
             assert sorted(side[odd] for side in held) == ([0, 40] if words else [0, 0])
         assert sum(side[None] for side in held) == (80 if words else 160)
         assert sum(int(side.subjects.max()) + 1 for side in sides) == (282 if words else 360)
+
+
+def test_names_are_words_in_every_part_where_they_are_in_one(tmp_path):
+    """Whatever cells are empty there."""
+    for name, some in (("a", ["anna", "NA"] * 60), ("b", ["1", "01"] * 60), ("c", ["2", ""] * 60), ("d", ["null"] * 120)):
+        (tmp_path / f"{name}.csv").write_text("x,who\n" + "\n".join(f"{i},{who}" for i, who in enumerate(some)))
+    found = read(Source("table", "*.csv", subject="who"), root=tmp_path).column("who")
+    assert Counter(found.to_pylist()) == {"anna": 60, "NA": 60, "1": 60, "01": 60, "2": 60, None: 60, "null": 120}
 
 
 def test_nor_is_one_of_that_name_on_both_sides(tmp_path):
