@@ -26,6 +26,7 @@ REAL = "work"  # real rows of a run in progress, removed when it ends
 LOCK = ".lock"
 LEDGER = "ledger.jsonl"
 SECRET = ".secret"
+UNSAVED = ".model"  # a model until all of it is there
 FACTS = "fit.json"  # in a model's folder: how it was fitted, what it spent, and a hash of what lies beside
 PACKAGES = ("generators", "validation", "privacy", "pipelines")
 
@@ -62,9 +63,13 @@ class Run:
     def model(self) -> Path:
         return self.folder / "model"
 
-    def fitted(self, key: str, beside: Path) -> Path | None:
+    @property
+    def unsaved(self) -> Path:
+        return self.folder / UNSAVED
+
+    def fitted(self, key: str) -> Path | None:
         """The model of this version, in its place or beside it, or else of another of this pipeline, that was fitted under this key."""
-        models = [self.model, beside, *sorted(self.home.glob("*/model"))]
+        models = [self.model, self.unsaved, *sorted(self.home.glob("*/model"))]
         return next((m for m in models if fit_of(m, key)), None)
 
 
@@ -201,6 +206,22 @@ def replace(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)
+
+
+def move(beside: Path, folder: Path) -> None:
+    """Moves a folder into its place when all of it is on the disk: whatever happens, it is there whole or not at all."""
+    for path in [*beside.rglob("*"), beside]:
+        _settle(path)
+    beside.rename(folder)
+    _settle(folder.parent)
+
+
+def _settle(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_table(table: Table, path: Path) -> None:

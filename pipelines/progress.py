@@ -14,6 +14,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 log = logging.getLogger("likeness")
+ENDED = (Exception, KeyboardInterrupt)  # how a fit ends that somebody may hear of, and not as a kill ends it, such as SIGTERM, which Prefect raises
 
 
 class Stderr(logging.StreamHandler):
@@ -55,18 +56,23 @@ def to_file(path: Path) -> Iterator[None]:
 
 @contextmanager
 def later(heard: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
-    """Keeps back what a fit says, but for how far it is, until it has ended, however it does; of who is killed nothing is heard."""
+    """Keeps back what a fit says, but for how far it is, until it has ENDED, or has done what it should; of who is killed nothing is heard."""
     kept: list[str] = []
 
     def hear(line: str) -> None:
         step = re.match(r"[^:]*: step \d+ of \d+", line)
         heard(step[0]) if step else kept.append(line)
 
-    try:
-        yield hear
-    finally:
+    def tell() -> None:
         for line in kept:
             heard(line)
+
+    try:
+        yield hear
+    except ENDED:
+        tell()
+        raise
+    tell()
 
 
 @contextmanager

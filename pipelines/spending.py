@@ -1,8 +1,9 @@
 """What a run under differential privacy spends is in the ledger before anything is learned, and once, however often the run is killed.
 
 A fit has a name that nobody else has, in a file beside the model that is to be, while it goes on. Who is killed finds it there and goes on
-under that name: of what was learned before, nothing was kept or heard. With the model in its place the file goes, so that to learn again is to
-spend again; and where a fit ends in an error, or is interrupted, after anything was told, for what comes out after that depends on what was told.
+under that name: of what was learned before, nothing was heard, and what was saved in part goes, unused. With the model in its place the file goes,
+so that to learn again is to spend again; and where a fit ends in an error, or is interrupted by hand, after anything was told, for what comes out
+after that depends on what was told. To be asked to end (SIGTERM, as of a machine that goes down) is to be killed.
 What a model spent stands beside it, and is entered wherever it is used: for another population, or where the ledger was lost.
 """
 
@@ -19,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from generators.data import DataError
-from pipelines.house import FACTS, LEDGER, RUNS, Run, fit_of, named, replace
+from pipelines.house import FACTS, LEDGER, RUNS, UNSAVED, Run, fit_of, move, named, replace
+from pipelines.progress import ENDED
 from pipelines.promise import Budget
 from pipelines.publish import now
 from privacy.ledger import BUDGET, DRAW, FIT, RELEASE, Ledger, Record, declared, spent
@@ -29,15 +31,16 @@ OPEN = ".spending"  # in the run's folder, while a model is fitted
 
 
 @contextmanager
-def charged(run: Run, mechanism: Private | None, rows: int, key: str, beside: Path) -> Iterator[dict[str, Any]]:
-    """While it lasts, a model is learned and saved beside its place, where it comes at the end; gives what it may spend, which is to be kept with it.
+def charged(run: Run, mechanism: Private | None, rows: int, key: str) -> Iterator[dict[str, Any]]:
+    """While it lasts, a model is learned and saved as run.unsaved, which comes into its place at the end; gives what it may spend, to be kept with it.
 
     Raises DataError where the population does not allow it. A fit without a mechanism is entered when it has ended."""
     mark = run.folder / OPEN
-    for left in (run.model, beside):
-        if left.exists():  # damaged, or not whole: something may have been drawn from it
-            close(run)
-            shutil.rmtree(left)
+    if run.model.exists():  # damaged: something may have been drawn from it
+        close(run)
+        shutil.rmtree(run.model)
+    if run.unsaved.exists():  # a kill cut its saving off: nothing takes it, and who can see it sees the rows themselves
+        shutil.rmtree(run.unsaved)
     if mechanism is None:
         charge = {"name": key[:12], "rows": rows}
         _refuse(run, charge)
@@ -45,9 +48,9 @@ def charged(run: Run, mechanism: Private | None, rows: int, key: str, beside: Pa
         try:
             _enter(run, charge)
         except DataError:  # others were faster
-            shutil.rmtree(beside)
+            shutil.rmtree(run.unsaved)
             raise
-        beside.rename(run.model)
+        move(run.unsaved, run.model)
         return
     if not mark.is_file() or not re.fullmatch(b"[0-9a-f]{16}", mark.read_bytes()):
         replace(mark, os.urandom(8).hex())
@@ -55,13 +58,13 @@ def charged(run: Run, mechanism: Private | None, rows: int, key: str, beside: Pa
     charge = {"name": mark.read_text(), "private": True, "rho": mechanism.rho, "delta": mechanism.delta, "steps": steps}
     try:
         _enter(run, charge | {"rows": rows})
-    except BaseException:
+    except DataError:  # refused; whatever else ends it here, it may be entered, and nothing was told
         close(run)
         raise
     try:
         yield charge
-        beside.rename(run.model)
-    except BaseException:
+        move(run.unsaved, run.model)
+    except ENDED:
         if mechanism.answers:
             close(run)
         raise
@@ -84,6 +87,8 @@ def drawn(model: Path, rows: int, request: str) -> None:
         return
     name, version = folder.parent.name, folder.name
     try:
+        if model.resolve().name == UNSAVED:
+            raise ValueError
         fit, of = fit_of(model), json.loads((folder / "source.json").read_text())
         record = Record(of["population"], DRAW, f"{named(name, version, fit)} {request}", now(), rows)
     except (OSError, ValueError, LookupError, TypeError):

@@ -16,7 +16,7 @@ from generators.encoding.told import SURE
 from generators.synthesizer import ENCODING, Synthesizer
 from pipelines import asked, gates, pictures, sources, spending
 from pipelines.config import training_of
-from pipelines.house import FACTS, Run, hash_of, key_of, open_run, read_table, version_of, write_table
+from pipelines.house import FACTS, Run, hash_of, key_of, move, open_run, read_table, version_of, write_table
 from pipelines.progress import each, later, log, training
 from pipelines.sides import split
 from validation.score import Score
@@ -101,45 +101,45 @@ def contract(run: Run) -> dict:
 
 def fit(run: Run) -> dict:
     """Fits the generator and saves it under model/; or takes the model of another version that differs only in what comes after."""
-    key, beside = key_of(run.entry, run.read("source.json")["fingerprint"]), run.folder / ".model"
-    before = run.fitted(key, beside)
+    key = key_of(run.entry, run.read("source.json")["fingerprint"])
+    before = run.fitted(key)
     if before is None:
-        _learn(run, key, beside)
+        _learn(run, key)
         return left(run, "model")
     spending.entered(run, before)  # where it is refused, no copy lies here
-    if before not in (run.model, beside):
-        shutil.rmtree(beside, ignore_errors=True)
-        shutil.copytree(before, beside)
+    if before not in (run.model, run.unsaved):
+        shutil.rmtree(run.unsaved, ignore_errors=True)
+        shutil.copytree(before, run.unsaved)
     if before != run.model:
-        _check(run, Synthesizer.load(beside))
+        _check(run, Synthesizer.load(run.unsaved))
         shutil.rmtree(run.model, ignore_errors=True)
-        beside.rename(run.model)
+        move(run.unsaved, run.model)
     spending.close(run)
     log.info("%s: fitted before, for version %s", run.entry.family, before.parent.name)
     return left(run, "model")
 
 
-def _learn(run: Run, key: str, beside: Path) -> None:
+def _learn(run: Run, key: str) -> None:
     entry, start, train = run.entry, time.monotonic(), read_table(run.real / "train.arrow")
     mechanism = entry.promise and entry.promise.mechanism(training_of(entry))
     if mechanism and drowned(mechanism, train):
         log.warning("%s: noise drowns what one subject in twenty holds in a column; declare low:, high: and values:, keep fewer columns, or "
                     "raise epsilon", entry.name)  # fmt: skip
     model = Synthesizer(entry.family, rare_below=entry.rare_below, seed=entry.seed, **entry.arguments)
-    with training() as aloud, later(aloud) if mechanism else nullcontext(aloud) as heard, spending.charged(run, mechanism, len(train), key, beside) as charge:
+    with training() as aloud, later(aloud) if mechanism else nullcontext(aloud) as heard, spending.charged(run, mechanism, len(train), key) as charge:
         try:
             avoid, checkpoint = read_table(run.real / "holdout.arrow"), run.folder / ".training.safetensors"
             model.fit(train, log=heard, avoid=avoid, checkpoint=checkpoint, mechanism=mechanism)
         except DataError as problem:
             raise DataError(f"{entry.name}: {problem}") from None
         _check(run, model)
-        model.save(beside)
+        model.save(run.unsaved)
         facts = {
-            "family": entry.family, "arguments": dict(entry.arguments), "seconds": time.monotonic() - start, "key": key, "files": hash_of(beside),
+            "family": entry.family, "arguments": dict(entry.arguments), "seconds": time.monotonic() - start, "key": key, "files": hash_of(run.unsaved),
             "parameters": model.parameters, "curve": model.curve, "device": model.device, "protected": model.protected,
             "grown": pictures.growth(model), "promise": mechanism and entry.promise.kept(mechanism), "charge": charge,
         }  # fmt: skip
-        (beside / FACTS).write_text(json.dumps(facts))
+        (run.unsaved / FACTS).write_text(json.dumps(facts))
     log.info("%s: fitted in %.1f s", entry.family, facts["seconds"])
 
 

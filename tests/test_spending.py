@@ -14,6 +14,7 @@ from projects import PRIVATE as ENTRY
 
 from generators.synthesizer import Synthesizer
 from pipelines.cli import main
+from pipelines.house import fit_of
 from pipelines.spending import refusal
 from privacy.ledger import Ledger, Record, summed
 
@@ -81,29 +82,42 @@ def test_a_model_that_is_there_is_told_of_once(project):
     assert json.loads((published / "manifest.json").read_text())["parts"] == parts
 
 
-def test_a_model_that_was_saved_is_taken_up_and_a_part_of_one_is_spent(project):
+def test_a_kill_while_a_model_is_saved_spends_once(project, capsys):
+    """A whole one is taken up; of a part nothing was seen, and the fit goes on under the same charge."""
     config = lay(project, ENTRY)
-    first = run(config)[1]
-    folder = project / first["run"]
-    charge = json.loads((folder / "model" / "fit.json").read_text())["charge"]["name"]
+    folder = project / run(config)[1]["run"]
+    unsaved, files = folder / ".model", {p.name: p.read_bytes() for p in (folder / "model").iterdir()}
+    version, charge = folder.name, json.loads(files["fit.json"])["charge"]["name"]
 
-    def killed(*without: str) -> None:
-        """As if it had been, before the model was in its place."""
-        for name in ("ledger.jsonl",):
-            (project / "runs" / name).unlink()
-        (folder / "model").rename(folder / ".model")
-        for name in without:
-            (folder / ".model" / name).unlink()
+    def killed(*there: str, torn: str = "") -> None:
+        """As if it had been, with so much of the model on the disk, and one file of it cut off."""
+        shutil.rmtree(folder / "model")
+        unsaved.mkdir()
+        for name in there:
+            (unsaved / name).write_bytes(files[name])
+        if torn:
+            (unsaved / torn).write_bytes(files[torn][: len(files[torn]) // 2])
         (folder / ".spending").write_text(charge)
         shutil.rmtree(folder.parent / ".steps")
+        (project / "runs" / "ledger.jsonl").write_text("\n".join(fit_lines) + "\n")
         (folder / "facts.json").unlink()
         shutil.rmtree(project / "published")
 
-    killed()
+    fit_lines = [line for line in (project / "runs" / "ledger.jsonl").read_text().splitlines() if json.loads(line)["kind"] == "fit"]
+    assert len(fit_lines) == 1
+    killed(*files)
     code, said = run(config)
-    assert (code, said["version"], said["rows"], [r.name for r in fits(project)]) == (0, first["version"], first["rows"], [f"ward {charge}"])
-    killed("fit.json")
-    assert run(config)[0] == 0 and charge not in fits(project)[0].name and not (folder / ".spending").exists() and not (folder / ".model").exists()
+    assert (code, said["version"]) == (0, version) and (folder / "model" / "weights.safetensors").read_bytes() == files["weights.safetensors"]
+    rest = ["model.json", "weights.safetensors"]
+    for there, torn in (((), ""), ((), rest[0]), (rest[:1], ""), (rest[:1], rest[1]), (rest, ""), (rest, "fit.json")):
+        killed(*there, torn=torn)
+        assert main(["sample", str(unsaved), "--rows", "5", "--out", str(project / "out")]) == 2
+        code, said = run(config)
+        assert (code, said["version"], [r.name for r in fits(project)]) == (0, version, [f"ward {charge}"])
+        assert not (folder / ".spending").exists() and not unsaved.exists() and fit_of(folder / "model")["charge"]["name"] == charge
+    killed(*files)
+    assert main(["sample", str(unsaved), "--rows", "5", "--out", str(project / "out")]) == 2  # whole, and not in its place
+    assert "not as it was" in capsys.readouterr().err and not (project / "out").exists()
 
 
 def test_another_models_rows_are_drawn_and_judged_anew(project):
@@ -141,12 +155,12 @@ def test_what_others_refused_meanwhile_is_not_kept(project, monkeypatch, capsys)
     assert fits(project) == []
 
 
-def test_who_interrupts_a_fit_has_spent_it(project):
-    """He may have seen something that made him."""
+def test_who_interrupts_a_fit_has_spent_it_and_who_is_asked_to_end_is_killed(project):
+    """The one may have seen something that made him; a machine that goes down has not, and does so often."""
     config = lay(project, ENTRY.replace("marginals: {rounds: 4}", "autoregressive: {passes: 400}"))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # of a process in the background it would be ignored, and by those that it starts
     told, logs = 0, ""
-    for n in (1, 2):
+    for asked, entries in ((signal.SIGINT, 1), (signal.SIGTERM, 2), (signal.SIGTERM, 2), (signal.SIGINT, 2), (signal.SIGINT, 3)):
         process, until = spawn(config), time.monotonic() + 300
         while time.monotonic() < until and process.poll() is None:
             logs = "".join(log.read_text() for log in (project / "runs" / "ward").glob("*/log.txt"))
@@ -154,10 +168,10 @@ def test_who_interrupts_a_fit_has_spent_it(project):
                 break
             time.sleep(0.02)
         told = logs.count(": step ")
-        os.killpg(process.pid, signal.SIGINT) if os.getpgid(process.pid) == process.pid else process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, asked) if os.getpgid(process.pid) == process.pid else process.send_signal(asked)
         process.wait()
-        assert process.returncode != 0 and len(fits(project)) == n and not list((project / "runs" / "ward").glob("*/model"))
-        assert not list((project / "runs" / "ward").glob("*/.spending"))
+        assert process.returncode != 0 and len(fits(project)) == entries and not list((project / "runs" / "ward").glob("*/model"))
+        assert bool(list((project / "runs" / "ward").glob("*/.spending"))) == (asked == signal.SIGTERM)
 
 
 def test_what_is_drawn_from_a_model_of_an_unfinished_run_is_in_the_ledger(project, capsys):
