@@ -52,6 +52,14 @@ def learned(entry: Entry, train: Table) -> None:
                 raise DataError(f"{entry.where}.sample.where: {problem}") from None
 
 
+def undeclared(table: Table) -> list[str]:
+    """Names of columns that hold other values than their `values`. (Numbers beyond `low` and `high` are refused where they are read.)"""
+    from generators.encoding.category import Category
+
+    fields = zip(table.schema.columns, table.schema.arrow, strict=True)
+    return [c.name for c, f in fields if "values" in c.options and Category(c, f, 1).strays(table.column(c.name))]
+
+
 def _promised(entry: Entry, table: Table, people: int) -> None:
     """What is found in the data tells of them: kinds are declared. And delta is less than what giving one whole row away would take."""
     if entry.promise.delta >= 1 / people:

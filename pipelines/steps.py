@@ -80,6 +80,9 @@ def ingest(run: Run) -> dict:
     log.info("%s: %d rows to learn from, %d held out, %d columns", run.entry.name, len(train), len(holdout), len(train.schema.columns))
     if (named := train.schema.subject) and any(t.column(named).null_count for t in (train, holdout)):
         log.warning("%s: some rows name nobody in %r: each counts as somebody else's; give them names, or leave them out", run.entry.name, named)
+    if others := {name for side in (train, holdout) for name in asked.undeclared(side)}:
+        log.warning("%s: some rows hold in %s a value that its values: does not name: those that it names are drawn instead; name it, or correct the source",
+                    run.entry.name, ", ".join(map(repr, sorted(others))))  # fmt: skip
     return {"train": len(train), "holdout": len(holdout)}
 
 

@@ -158,6 +158,27 @@ def test_rows_that_name_nobody_are_spoken_of(empty, project, caplog):
     assert caplog.text.count("some rows name nobody in 'who'") == empty
 
 
+@pytest.mark.parametrize(
+    ("more", "named", "too_few"),
+    [
+        (pa.array(["x", None, "y"] * 400), "[z, x, y]", "[x]"),
+        (pa.array(["x", None, "y"] * 400).dictionary_encode(), "[y, x]", "[x]"),
+        (pa.array([1, 2, None] * 400, pa.int8()), "[1, 2]", "[2]"),
+        (pa.array([None] * 1199 + ["x"]), "[x]", "[y]"),
+    ],
+)
+def test_values_that_are_not_declared_are_spoken_of(more, named, too_few, project, caplog):
+    pq.write_table(patients().append_column("more", more), project / "patients.parquet")
+    for values, told in ((named, 0), (too_few, 1)):
+        (project / "flows.yaml").write_text(
+            f"ward:\n  source: {{table: patients.parquet, target: dead, columns: {{more: {{kind: category, values: {values}}}}}}}\n"
+        )
+        caplog.clear()
+        with caplog.at_level("WARNING"):
+            ingest(open_run(load(project / "flows.yaml")["ward"], f"v{told}"))
+        assert caplog.text.count("some rows hold in 'more' a value") == told
+
+
 def test_the_same_again_does_nothing_again(published):
     config, first = published
     model = Path(first["run"]) / "model" / "weights.safetensors"

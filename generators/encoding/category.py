@@ -14,6 +14,7 @@ import torch
 from generators.base import Mechanism
 from generators.data import Column, DataError
 from generators.encoding.quantiles import subjects_in
+from generators.encoding.scale import plain_type
 from generators.encoding.told import THERE, there
 from generators.exact import Exact
 from generators.layout import Field
@@ -74,13 +75,22 @@ class Category:
 
     def _known(self, declared: list, codes: np.ndarray, distinct: list) -> tuple[np.ndarray, list]:
         """The same in terms of the declared values, OTHER for any other. Raises DataError for a declared value that the column's type cannot hold."""
-        plain = self.type.value_type if pa.types.is_dictionary(self.type) else self.type
-        try:
-            known = pa.array(declared).cast(plain).to_pylist()
-        except pa.ArrowException:
-            raise DataError(f"column {self.name!r}: values: found one that is no {plain}, expected values of the type that the column has") from None
+        known = self._typed(declared).to_pylist()
         place = {_key(v): i for i, v in enumerate(known)}
         return np.array([place.get(_key(v), OTHER) for v in distinct] + [MISSING])[codes], known
+
+    def _typed(self, declared: list) -> pa.Array:
+        try:
+            return pa.array(declared).cast(plain_type(self.type))
+        except pa.ArrowException:
+            raise DataError(
+                f"column {self.name!r}: values: found one that is no {plain_type(self.type)}, expected values of the type that the column has"
+            ) from None
+
+    def strays(self, values: pa.ChunkedArray) -> bool:
+        """Whether there are others than those that are declared. Raises DataError as `fit` does."""
+        plain = values.cast(plain_type(self.type)).drop_null()
+        return not pc.all(pc.is_in(plain, self._typed(self.declared)), min_count=0).as_py()
 
     @property
     def classes(self) -> int:
@@ -154,8 +164,7 @@ class Category:
         return {"values kept": len(self.values), "rare values left out": self.rare}
 
     def state(self) -> dict:
-        plain = self.type.value_type if pa.types.is_dictionary(self.type) else self.type
-        stored = pa.RecordBatch.from_arrays([pa.array(self.values, plain)], ["values"])
+        stored = pa.RecordBatch.from_arrays([pa.array(self.values, plain_type(self.type))], ["values"])
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, stored.schema) as writer:
             writer.write_batch(stored)
